@@ -1,0 +1,326 @@
+"""Study files: strict YAML in, a list of runs out. No torch.
+
+    load_study("quickstart")     the file, its shape and types checked
+    options.resolve(study, …)    every option of every method and network checked and filled in
+    expand(study)                the grid: one Run per task, method entry and seed
+
+A run's key is a hash of everything that changes its numbers and of nothing else: data paths, devices, workers and
+cluster settings stay out of it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from benchmark.data.catalogue import CORRUPTION_KINDS, DATASETS
+from benchmark.errors import UserError, unknown
+from benchmark.schedules import Schedule, Step, Strict
+
+CONTRACT_VERSION = 1
+"""Part of every key. Raise it with any change of shared code that changes a run's numbers."""
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+class Augmentation(Strict):
+    """What happens to training images, in this order. Test images are only normalised."""
+
+    crop_padding: int = Field(default=4, ge=0, description="pixels of black around the image before the random crop")
+    flip: bool = Field(default=True, description="mirror left to right with probability 1/2")
+    cutout: int = Field(
+        default=0, ge=0, description="side of the square set to the mean colour (DeVries & Taylor 2017)"
+    )
+    mixup: float = Field(default=0.0, ge=0, description="Beta parameter of mixup, 0 is off (Zhang et al. 2018)")
+    cutmix: float = Field(default=0.0, ge=0, description="Beta parameter of CutMix, 0 is off (Yun et al. 2019)")
+
+    @model_validator(mode="after")
+    def _one_mixing(self) -> "Augmentation":
+        if self.mixup and self.cutmix:
+            raise ValueError("mixup and cutmix can't both be on")
+        return self
+
+
+class Recipe(Strict):
+    """How every method of a study is trained: SGD with momentum under one schedule."""
+
+    epochs: float = Field(gt=0, description="passes over the training images")
+    batch_size: int = Field(ge=1, description="distinct images per step and stream")
+    learning_rate: float = Field(gt=0)
+    schedule: Schedule = Step()
+    warmup_epochs: float = Field(default=0, ge=0, description="linear warm-up from 0")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0, description="PyTorch's convention: the loss gains (wd/2) sum w²")
+    augmentation: Augmentation = Augmentation()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is autocast, weights stay fp32")
+    channels_last: bool = True
+    compile: bool = Field(default=False, description="torch.compile the network")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum above 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be fewer than epochs ({self.epochs:g})")
+        return self
+
+
+class Shift(Strict):
+    """Corrupted copies of the test images, in the manner of CIFAR-10-C (Hendrycks & Dietterich 2019)."""
+
+    kinds: list[str] = Field(default=list(CORRUPTION_KINDS), min_length=1)
+    severities: list[int] = Field(default=[1, 2, 3, 4, 5], min_length=1)
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: list[str]) -> list[str]:
+        for kind in kinds:
+            if kind not in CORRUPTION_KINDS:
+                raise ValueError(unknown("corruption", kind, CORRUPTION_KINDS))
+        return _distinct(kinds)
+
+    @field_validator("severities")
+    @classmethod
+    def _in_range(cls, severities: list[int]) -> list[int]:
+        if not all(1 <= severity <= 5 for severity in severities):
+            raise ValueError(f"severities are 1 to 5, not {severities}")
+        return _distinct(severities)
+
+
+class TaskConfig(Strict):
+    """What is learnt and on which images a run is scored."""
+
+    dataset: str
+    network: dict[str, Any] = Field(description="a name and its options: {name: wide_resnet, depth: 28, width: 10}")
+    folder: str | None = Field(default=None, description="dataset folder: its name below the data directory")
+    image_size: int | None = Field(default=None, ge=4, description="dataset folder: images are resized to this square")
+    train_on: Literal["split", "full"] = Field(default="split", description="full: no validation images are held out")
+    train_images: int | None = Field(default=None, ge=1, description="a stratified subset; default all")
+    validation_images: int | None = Field(
+        default=None, ge=1, description="carved from the training set; default a tenth"
+    )
+    test_images: int | None = Field(default=None, ge=1, description="a stratified subset; default all")
+    shifted: Shift | None = None
+    out_of_distribution: list[str] = Field(default=[], description="data sets whose test images are resized and scored")
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        if name not in DATASETS:
+            raise ValueError(unknown("data set", name, DATASETS))
+        return name
+
+    @field_validator("out_of_distribution")
+    @classmethod
+    def _known_sets(cls, names: list[str]) -> list[str]:
+        allowed = [name for name in DATASETS if name != "folder"]
+        for name in names:
+            if name not in allowed:
+                raise ValueError(unknown("data set", name, allowed))
+        return _distinct(names)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TaskConfig":
+        if (self.dataset == "folder") != (self.folder is not None and self.image_size is not None):
+            raise ValueError("folder and image_size go with dataset: folder, and it needs both")
+        if self.folder is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.folder):
+            raise ValueError(f"folder is a name below the data directory, not a path: {self.folder!r}")
+        if self.train_on == "full" and self.validation_images is not None:
+            raise ValueError("train_on: full holds no images out; drop validation_images")
+        if self.dataset in self.out_of_distribution:
+            raise ValueError(f"{self.dataset} can't be out of distribution for itself")
+        return self
+
+    @property
+    def network_slug(self) -> str:
+        """`wideresnet28x10`: the network's name and its numbers."""
+        numbers = "x".join(str(v) for k, v in self.network.items() if k != "name" and type(v) is int)
+        return str(self.network.get("name", "")).replace("_", "") + numbers
+
+
+class MethodEntry(Strict):
+    """One entry under `methods:`: a name, its options (a list of values is a grid), deviations from the recipe."""
+
+    method: str
+    options: dict[str, Any] = Field(default={})
+    recipe: dict[str, Any] = Field(default={}, description="deviations from the study's recipe, printed with results")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, entry: Any) -> Any:
+        """`nfe`, or `{method: nfe, num_members: 3, …}`: whatever is no field of an entry is an option."""
+        if isinstance(entry, str):
+            return {"method": entry}
+        if not isinstance(entry, dict) or "options" in entry:
+            return entry
+        own = {key: value for key, value in entry.items() if key in ("method", "recipe")}
+        return own | {"options": {key: value for key, value in entry.items() if key not in own}}
+
+    def written(self) -> dict[str, Any]:
+        """As it stands in a study file."""
+        return {"method": self.method, **self.options, **({"recipe": self.recipe} if self.recipe else {})}
+
+
+class Study(Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="the folder below results/; default the file's name")
+    title: str = ""
+    tasks: list[TaskConfig] = Field(min_length=1)
+    recipe: Recipe
+    methods: list[MethodEntry] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if min(seeds) < 0:
+            raise ValueError(f"seeds are 0 or more, not {min(seeds)}")
+        return _distinct(seeds)
+
+    def written(self) -> dict[str, Any]:
+        """As it stands in a study file, every default filled in."""
+        return self.model_dump() | {"methods": [entry.written() for entry in self.methods]}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the grid for one seed: everything that changes its numbers, and how a report calls it."""
+
+    label: str
+    method: str
+    options: dict[str, Any]
+    task: TaskConfig
+    recipe: Recipe
+    seed: int
+    deviations: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the key is a hash of, and what a row repeats."""
+        return {
+            "contract_version": CONTRACT_VERSION,
+            "method": self.method,
+            "options": self.options,
+            "task": self.task.model_dump(),
+            "recipe": self.recipe.model_dump(),
+            "seed": self.seed,
+        }
+
+    @property
+    def key(self) -> str:
+        """Such as `cifar100-wideresnet28x10-nfe3-s0-1f3a9c02`."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        members = self.options.get("num_members", "")
+        dataset = self.task.folder or self.task.dataset
+        return f"{dataset}-{self.task.network_slug}-{self.method}{members}-s{self.seed}-{digest[:8]}"
+
+
+def load_study(name_or_path: str) -> Study:
+    """A packaged study by name, or any YAML file by path."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        packaged = {str(file.relative_to(STUDIES).with_suffix("")): file for file in STUDIES.rglob("*.yaml")}
+        if name_or_path not in packaged:
+            raise UserError(f"{unknown('study', name_or_path, packaged)}; a file of your own ends in .yaml")
+        path = packaged[name_or_path]
+    return read_study(path)
+
+
+def read_study(path: Path) -> Study:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StudyLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({_one_line(error)})") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
+    try:
+        return Study.model_validate({"name": path.stem} | content)
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {describe(error)}") from None
+
+
+def expand(study: Study) -> list[Run]:
+    """The grid in order of what teaches most: every task and method of one seed before the next seed.
+
+    Takes a resolved study, whose method entries hold all options and no lists. Equal runs appear once.
+    """
+    labels = _labels(study.methods)
+    runs: dict[str, Run] = {}
+    for seed in study.seeds:
+        for task in study.tasks:
+            for entry, label in zip(study.methods, labels, strict=True):
+                recipe = deviate(study.recipe, entry.recipe)
+                run = Run(label, entry.method, entry.options, task, recipe, seed, entry.recipe)
+                runs.setdefault(run.key, run)
+    return list(runs.values())
+
+
+def deviate(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The study's recipe with some fields replaced; raises pydantic's ValidationError."""
+    return Recipe.model_validate(recipe.model_dump() | changes) if changes else recipe
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error in one line: where, what, what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+    if problem["type"] == "missing":
+        what = "is missing"
+    elif problem["type"] == "union_tag_invalid":
+        expected = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        what = unknown("name", problem["ctx"]["tag"], expected)
+    elif problem["type"] == "value_error":
+        what = str(problem["ctx"]["error"])
+    else:
+        shown = repr(problem["input"])
+        what = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown if len(shown) < 60 else shown[:57] + '…'}"
+    return _one_line(f"{where}: {what}" if where else what)
+
+
+def _labels(entries: list[MethodEntry]) -> list[str]:
+    """`nfe-3`, and where a study holds several of a method, what tells them apart: `mixmo-2 mixing=patch`."""
+    settings = [entry.options | {f"recipe.{k}": v for k, v in entry.recipe.items()} for entry in entries]
+    labels = []
+    for entry, setting in zip(entries, settings, strict=True):
+        rivals = [s for other, s in zip(entries, settings, strict=True) if other.method == entry.method]
+        differing = [key for key in setting if key != "num_members" and any(s.get(key) != setting[key] for s in rivals)]
+        members = f"-{setting['num_members']}" if "num_members" in setting else ""
+        labels.append(" ".join([entry.method + members, *(f"{key}={setting[key]}" for key in differing)]))
+    return labels
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"has a value twice: {values}")
+    return values
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+class _StudyLoader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and takes no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_StudyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

@@ -1,0 +1,138 @@
+"""What a run costs: seconds by what they were spent on, parameters, FLOPs, latency, throughput, memory.
+
+FLOPs are 2 per multiply-add of convolutions and matrix products; normalisation and other element-wise work counts as
+nothing, as in torch.utils.flop_counter. Only forward passes are counted (a backward counter is wrong for grouped
+convolutions), and training is three forwards, for every method.
+"""
+
+import copy
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmark.method import Done, Method, Stage, Task
+
+WEIGHT_ARGUMENT = {"convolution": 1, "_convolution": 1, "addmm": 2, "mm": 1}
+"""Which argument of an operator is the layer's weight, whose zeros need no arithmetic."""
+
+
+class Clock:
+    """Seconds by section. On a GPU a section ends when the device has done its work."""
+
+    def __init__(self, device: torch.device, seconds: dict[str, float] | None = None):
+        self.device = device
+        self.seconds = {"train": 0.0, "compile": 0.0, "evaluation": 0.0, "checkpoint": 0.0} | (seconds or {})
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[name] += self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts the forward passes inside it: `executed` as dense arithmetic, `nonzero` by each layer's nonzero weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executed = 0
+        self.nonzero = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        operator = func._overloadpacket
+        name = operator.__name__
+        in_backward = torch._C._current_autograd_node() is not None
+        if operator in flop_registry and not in_backward:
+            flops = flop_registry[operator](*args, **(kwargs or {}), out_val=result)
+            weight = args[WEIGHT_ARGUMENT[name]] if name in WEIGHT_ARGUMENT else None
+            density = 1.0 if weight is None else torch.count_nonzero(weight).item() / weight.numel()
+            self.executed += flops
+            self.nonzero += flops * density
+        return result
+
+
+@torch.no_grad()
+def loss_flops(method: Method, network: nn.Module, task: Task, stage: Stage) -> FlopCounter:
+    """Forward FLOPs of one training step, on a copy of the network and blank images."""
+    device = next(network.parameters()).device
+    probe = copy.deepcopy(network).train()
+    x = torch.zeros(len(stage.streams), stage.batch_size, *task.image_shape, device=device)
+    y = torch.full((*x.shape[:2], task.num_classes), 1 / task.num_classes, device=device)
+    with torch.random.fork_rng(range(torch.cuda.device_count())), FlopCounter() as counter:
+        method.loss(probe, x, y, 0.0)
+    return counter
+
+
+@torch.no_grad()
+def predict_flops(method: Method, done: Done, task: Task) -> FlopCounter:
+    """Forward FLOPs of one prediction of one image."""
+    device = next(next(iter(done.values())).parameters()).device
+    with FlopCounter() as counter:
+        method.predict(done, torch.zeros(1, *task.image_shape, device=device))
+    return counter
+
+
+@torch.no_grad()
+def count_parameters(method: Method, done: Done, task: Task) -> dict[str, int]:
+    """Parameters, and nonzero ones, of the networks that a prediction runs (a parent that only its children need is none)."""
+    used: list[nn.Module] = []
+    hooks = [net.register_forward_pre_hook(lambda module, _: used.append(module)) for net in done.values()]
+    predict_flops(method, done, task)
+    for hook in hooks:
+        hook.remove()
+    parameters = {id(p): p for network in used for p in network.parameters()}.values()
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
+    }
+
+
+@torch.no_grad()
+def measure_prediction(method: Method, done: Done, x_NCHW: Tensor) -> dict[str, float]:
+    """Median latency of one image in milliseconds, and images per second in batches of 256, data already on the device."""
+    batch = x_NCHW.repeat(-(-256 // len(x_NCHW)), 1, 1, 1)[:256]
+    return {
+        "latency_ms_batch1": 1000 * _median_seconds(method, done, batch[:1]),
+        "throughput_batch256": 256 / _median_seconds(method, done, batch),
+    }
+
+
+def _median_seconds(method: Method, done: Done, x_BCHW: Tensor, min_calls: int = 5, min_seconds: float = 0.3) -> float:
+    """Median over calls after two calls of warm-up."""
+    calls: list[float] = []
+    while len(calls) < min_calls + 2 or sum(calls) < min_seconds:
+        clock = Clock(x_BCHW.device)
+        with clock.section("evaluation"):
+            method.predict(done, x_BCHW)
+        calls.append(clock.seconds["evaluation"])
+    return statistics.median(calls[2:])
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory held so far: on a GPU by its tensors, on a CPU by the whole process (each run has its own)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

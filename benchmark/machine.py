@@ -1,0 +1,68 @@
+"""How runs are carried out here: nothing of it changes a run's numbers but by rounding. No torch."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.data.sources import Location
+from benchmark.errors import UserError
+
+
+@dataclass(frozen=True)
+class Machine:
+    location: Location
+    device: str = "auto"
+    threads: int | None = None
+    """CPU threads of a run; None is torch's default, all cores."""
+    checkpoint_seconds: float = 120.0
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="where data sets lie (then $BENCHMARK_DATA, then the user's cache)"
+    )
+    parser.add_argument("--offline", action="store_true", help="download nothing")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--threads", type=positive, help="CPU threads per run (default: the cores, shared by workers)")
+    parser.add_argument(
+        "--checkpoint-seconds", type=seconds, default=120.0, help="seconds between checkpoints (default: 120)"
+    )
+
+
+def machine_from(arguments: argparse.Namespace) -> Machine:
+    """Raises UserError."""
+    if arguments.device not in ("auto", "cpu", "cuda") and not arguments.device.removeprefix("cuda:").isdigit():
+        raise UserError(f"--device {arguments.device}: unknown device (allowed: auto, cpu, cuda, cuda:N)")
+    if arguments.data_dir is not None and not arguments.data_dir.is_dir():
+        raise UserError(f"--data-dir {arguments.data_dir}: no such folder")
+    return Machine(
+        location=Location(data_dir=arguments.data_dir, offline=arguments.offline),
+        device=arguments.device,
+        threads=arguments.threads,
+        checkpoint_seconds=arguments.checkpoint_seconds,
+    )
+
+
+def positive(text: str) -> int:
+    """An option's whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """An option's number of seconds, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, not {text!r}")
+    return value

@@ -1,0 +1,229 @@
+"""Train, predict and score one run of a study's grid: what every launcher calls.
+
+python -m benchmark.run quickstart --index 0
+"""
+
+import argparse
+import copy
+import functools
+import platform
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import cost, options
+from benchmark.config import Run, Study, expand, load_study
+from benchmark.data.load import TaskData, load
+from benchmark.errors import UserError, WorkError, exit_code
+from benchmark.evaluate import in_eval_mode, labels_of, write_logits
+from benchmark.machine import Machine, add_machine_options, machine_from
+from benchmark.method import Done, Method
+from benchmark.metrics import score
+from benchmark.networks import NETWORKS
+from benchmark.progress import Reporter, reporter
+from benchmark.store import Busy, Results, Row, claim, write_atomically
+from benchmark.trainer import NonFiniteLossError, Stopped, Trainer
+from methods import METHODS
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of `--device`; `auto` is the GPU where torch finds one. Raises UserError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch finds {torch.cuda.device_count()} GPUs here")
+    return device
+
+
+def resolved_study(name_or_path: str) -> Study:
+    """A study with every option of its methods and networks checked and filled in. Raises UserError."""
+    return options.resolve(load_study(name_or_path), METHODS, NETWORKS)
+
+
+def make_method(run: Run) -> Method:
+    method: Method = options.build("method", METHODS, run.method, run.options)
+    return method
+
+
+def execute(run: Run, results: Results, machine: Machine, report: Reporter, retry_failed: bool = False) -> Row:
+    """The run's row: the one on disk, or trained, scored and written now.
+
+    Raises Busy where another process holds the run, Stopped where it was asked to stop, UserError for data that are
+    missing or wrong, WorkError where results can't be written. Everything else that goes wrong is a failed row.
+    """
+    folder = results.run_dir(run.key)
+    with claim(folder):
+        row = results.row(run.key)
+        if row is not None and not (retry_failed and row["status"] == "failed"):
+            return row
+        if machine.threads:
+            torch.set_num_threads(machine.threads)
+        device = torch_device(machine.device)
+        data = load(run.task, machine.location)
+        try:
+            row = _row(run, device, data) | _trained(run, folder, machine, device, data, report)
+        except (Stopped, UserError, WorkError):
+            raise
+        except OSError as error:
+            raise WorkError(f"{folder}: can't be written ({error.strerror or error})") from None
+        except Exception as error:
+            report.line(traceback.format_exc().rstrip())
+            row = _row(run, device, data) | {"status": "failed", "reason": _reason(error)}
+        try:
+            results.write_row(row)
+        except OSError as error:
+            raise WorkError(f"{folder}: can't be written ({error.strerror or error})") from None
+        return row
+
+
+def _trained(
+    run: Run, folder: Path, machine: Machine, device: torch.device, data: TaskData, report: Reporter
+) -> dict[str, Any]:
+    """The part of a row that comes of training, predicting and scoring."""
+    method = make_method(run)
+    cost.reset_peak_memory(device)
+    trainer = Trainer(
+        run, method, data, folder, device, machine.checkpoint_seconds, report.progress, should_stop=report.should_stop
+    )
+    done = trainer.fit()
+    peak_bytes = cost.peak_bytes(device)
+    with trainer.clock.section("evaluation"), in_eval_mode(done):
+        counted = _counted_costs(method, done, trainer)
+        logits = trainer.predictor.all_splits(done)
+        speed = cost.measure_prediction(method, done, trainer.predictor.images(data.test, 0, 256))
+    labels = labels_of(data)
+    write_logits(folder / "logits.safetensors", logits, labels)
+    examples = score.examples(logits["test"], labels["test"])
+    write_atomically(folder / "examples.parquet", examples.to_parquet)
+    seconds = {f"{name}_seconds": spent for name, spent in trainer.clock.seconds.items()}
+    return {
+        "status": "done",
+        "metrics": score.score(logits, labels),
+        "costs": counted,
+        "measured": seconds | speed | {"peak_bytes": peak_bytes},
+    }
+
+
+def _counted_costs(method: Method, done: Done, trainer: Trainer) -> dict[str, int]:
+    uncompiled = copy.deepcopy(done)  # copies are never compiled, and compiled networks hide what they run
+    forward = cost.predict_flops(method, uncompiled, trainer.task)
+    return cost.count_parameters(method, uncompiled, trainer.task) | {
+        "forward_flops": forward.executed,
+        "forward_flops_nonzero": round(forward.nonzero),
+        "training_flops": trainer.ledger.training_flops,
+        "training_flops_nonzero": trainer.ledger.training_flops_nonzero,
+        "images_seen": trainer.ledger.images_seen,
+    }
+
+
+def _row(run: Run, device: torch.device, data: TaskData) -> Row:
+    """What a row says whatever came of the run."""
+    return run.identity | {
+        "key": run.key,
+        "reason": None,
+        "metrics": {},
+        "costs": {},
+        "measured": {},
+        "data": data.record(),
+        "environment": {
+            "device": device_name(device),
+            "threads": torch.get_num_threads(),
+            "host": platform.node(),
+            "commit": commit(),
+            "versions": {
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("torch", "torchvision", "numpy", "scipy")},
+            },
+        },
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Why a run failed, in one line."""
+    if isinstance(error, NonFiniteLossError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory on device: {str(error).splitlines()[0]}"
+    if isinstance(error, MemoryError):
+        return "out of memory on host"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the code that runs, with `-dirty` where files differ from it; `unknown` outside a checkout."""
+    root = Path(__file__).parents[1]
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=root, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    except OSError:
+        models = []
+    return models[0].partition(":")[2].strip() if models else platform.processor() or platform.machine()
+
+
+def stop_on_signals() -> Callable[[], bool]:
+    """From now on SIGTERM and SIGINT ask to stop at the next step; the returned function says whether one came."""
+    asked = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: asked.append(signum))
+    return lambda: bool(asked)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", help="a packaged study or a YAML file")
+    parser.add_argument(
+        "--index", type=int, required=True, help="number of the run in the grid, as --dry-run lists them"
+    )
+    add_machine_options(parser)
+    arguments = parser.parse_args()
+    study = resolved_study(arguments.study)
+    runs = expand(study)
+    if not 0 <= arguments.index < len(runs):
+        raise UserError(f"--index {arguments.index}: {study.name} has runs 0 to {len(runs) - 1}")
+    run, results = runs[arguments.index], Results(arguments.results)
+    machine = machine_from(arguments)
+    results.create()
+    begun = time.monotonic()
+    with reporter(run, results.run_dir(run.key), stop_on_signals()) as report:
+        try:
+            row = execute(run, results, machine, report)
+        except Busy:
+            report.line(f"{run.key}: another process is at it; left to that")
+            return 0
+        except Stopped:
+            raise WorkError(f"{run.key}: stopped; the same command goes on where it stopped") from None
+    if row["status"] != "done":
+        raise WorkError(f"{run.key}: {row['reason']}")
+    accuracy = row["metrics"]["test/prob_mean/accuracy"]
+    print(f"{run.key}: test accuracy {100 * accuracy:.2f} % in {time.monotonic() - begun:.0f} s", file=sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,332 @@
+"""The one training loop. It knows stages, losses and clocks; what an ensemble is, it leaves to the method.
+
+Nothing is drawn from a generator that outlives a step, so a run that is killed at any moment and started again ends
+with the weights, bit for bit on a CPU, of one that was not.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import checkpoint
+from benchmark.config import Run
+from benchmark.cost import Clock, FlopCounter, loss_flops
+from benchmark.data.load import Split, TaskData
+from benchmark.data.stream import Stream
+from benchmark.errors import UserError
+from benchmark.evaluate import Predictor
+from benchmark.method import Done, Method, Stage, Task
+from benchmark.networks import NETWORKS
+from benchmark.networks.backbone import Backbone
+from benchmark.options import build
+from benchmark.seeding import derive, seeded
+from benchmark.store import write_atomically
+
+MONITORED_IMAGES = 1000
+STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 32}
+"""Steps after which the loss is read. Reading waits for a GPU, and costs a CPU nothing."""
+
+
+class NonFiniteLossError(Exception):
+    """Training diverged."""
+
+
+class Stopped(Exception):
+    """Asked to stop; the checkpoint on disk goes on from here."""
+
+
+@dataclass
+class Ledger:
+    """What a run has spent and seen so far; part of every checkpoint."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    training_flops: int = 0
+    training_flops_nonzero: int = 0
+    images_seen: int = 0
+    epoch_loss: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One entry per epoch: stage, epoch, mean loss, accuracy on monitored images, training seconds so far."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for people."""
+
+    stage: str
+    epoch: int
+    num_epochs: int
+    share: float
+    """of all steps of all stages"""
+    loss: float
+    accuracy: float | None
+    images_per_second: float
+    seconds_left: float
+    epoch_ended: bool
+
+
+class Trainer:
+    """Trains the stages of one run in `folder`, from wherever an earlier process left them."""
+
+    def __init__(
+        self,
+        run: Run,
+        method: Method,
+        data: TaskData,
+        folder: Path,
+        device: torch.device,
+        checkpoint_seconds: float = 120.0,
+        report: Callable[[Progress], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ):
+        self.run, self.method, self.data, self.folder, self.device = run, method, data, folder, device
+        self.recipe = run.recipe
+        self.checkpoint_seconds, self.report, self.should_stop = checkpoint_seconds, report, should_stop
+        self.predictor = Predictor(method, data, device, self.recipe.precision, self.recipe.channels_last)
+        self.monitored = _first_images(data.validation if len(data.validation) else data.train)
+        self.ledger = Ledger()
+        self.clock = Clock(device)
+        self.task = make_task(run, data.num_classes, data.image_shape, device, self._train_batch)
+        self.stages = method.stages(self.task, self.recipe)
+        self.accuracy: float | None = None
+
+    def fit(self) -> Done:
+        """Train what is left of all stages. Raises NonFiniteLossError, Stopped, and OSError where it can't write."""
+        done: Done = {}
+        for stage in self.stages:
+            path = self.folder / "weights" / f"{stage.name}.state"
+            network = self._started(stage, done)
+            state = self._load(path)
+            if state is not None:
+                network.load_state_dict(state["network"])
+                self._restore(state["ledger"])
+            else:
+                self._train_stage(stage, network, done)
+                checkpoint.save(path, self._state(network))
+                (self.folder / "checkpoint.state").unlink(missing_ok=True)
+            done[stage.name] = network.eval()
+        return done
+
+    def stream(self, name: str, batch_size: int) -> Stream:
+        """Training batches of one stream; the same for the same run seed and name."""
+        return Stream(
+            self.data.train,
+            augmentation=self.recipe.augmentation,
+            label_smoothing=self.recipe.label_smoothing,
+            num_classes=self.data.num_classes,
+            mean_C=self.data.mean_C,
+            std_C=self.data.std_C,
+            batch_size=batch_size,
+            seed=self.run.seed,
+            name=name,
+            device=self.device,
+            channels_last=self.recipe.channels_last,
+        )
+
+    def _train_batch(self, num_images: int) -> tuple[Tensor, Tensor]:
+        x_BCHW, y_BK = self.stream("train_batch", min(num_images, len(self.data.train))).batch(0)
+        return x_BCHW, y_BK.argmax(-1)
+
+    def _started(self, stage: Stage, done: Done) -> nn.Module:
+        """The stage's network as the method starts it; drawn alike every time."""
+        with seeded(self.run.seed, stage.name, "start"), FlopCounter() as counter, self.clock.section("train"):
+            network = self.method.start(stage, self.task, done).to(self.device)
+        # Scores such as SNIP's take a forward and a backward pass.
+        self.ledger.training_flops += 3 * counter.executed
+        self.ledger.training_flops_nonzero += 3 * round(counter.nonzero)
+        if self.recipe.compile:
+            network.compile()
+        return network.train()
+
+    def _train_stage(self, stage: Stage, network: nn.Module, done: Done) -> None:
+        optimizer = self._optimizer(stage, network)
+        first_step = self._resume(stage, network, optimizer)
+        streams = [self.stream(name, stage.batch_size) for name in stage.streams]
+        flops = loss_flops(self.method, network, self.task, stage)
+        total = stage.num_steps(len(self.data.train))
+        steps_per_epoch = streams[0].steps_per_epoch
+        chunk = STEPS_BETWEEN_READS[self.device.type]
+        begun = saved_at = time.monotonic()
+        for steps in _chunks(first_step, total, steps_per_epoch, chunk, first_alone=self.recipe.compile):
+            compiling = self.recipe.compile and steps.start == first_step
+            with self.clock.section("compile" if compiling else "train"):
+                loss = torch.zeros((), device=self.device)
+                for step in steps:
+                    loss += self._step(stage, network, optimizer, streams, step, step / total)
+                summed_loss = loss.item()
+            if not math.isfinite(summed_loss):
+                raise NonFiniteLossError(
+                    f"loss became {summed_loss} in stage {stage.name}, step {steps.stop} of {total}"
+                )
+            self.ledger.training_flops += 3 * flops.executed * len(steps)
+            self.ledger.training_flops_nonzero += 3 * round(flops.nonzero) * len(steps)
+            self.ledger.images_seen += stage.batch_size * len(streams) * len(steps)
+            self.ledger.epoch_loss += summed_loss
+            epoch_ended = steps.stop % steps_per_epoch == 0 or steps.stop == total
+            if epoch_ended:
+                self._end_epoch(stage, network, done, steps.stop, steps_per_epoch)
+            images = stage.batch_size * len(streams) * (steps.stop - first_step)
+            speed = images / max(time.monotonic() - begun, 1e-9)
+            self._report(stage, steps.stop, total, summed_loss / len(steps), speed, epoch_ended)
+            asked_to_stop = self.should_stop()
+            if asked_to_stop or (steps.stop < total and time.monotonic() - saved_at >= self.checkpoint_seconds):
+                with self.clock.section("checkpoint"):
+                    state = self._state(network) | {"stage": stage.name, "step": steps.stop}
+                    checkpoint.save(self.folder / "checkpoint.state", state | {"optimizer": optimizer.state_dict()})
+                saved_at = time.monotonic()
+            if asked_to_stop:
+                raise Stopped
+
+    def _step(
+        self,
+        stage: Stage,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        streams: list[Stream],
+        step: int,
+        progress: float,
+    ) -> Tensor:
+        """One step; the detached loss."""
+        batches = [stream.batch(step) for stream in streams]
+        x_SBCHW = torch.stack([x for x, _ in batches]) if len(batches) > 1 else batches[0][0][None]
+        y_SBK = torch.stack([y for _, y in batches])
+        for group in optimizer.param_groups:
+            group["lr"] = stage.learning_rate(progress) * group["learning_rate_multiplier"]
+        torch.manual_seed(derive(self.run.seed, stage.name, "step", step))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            loss = self.method.loss(network, x_SBCHW, y_SBK, progress)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            self.method.after_step(network, progress)
+        return loss.detach()
+
+    def _optimizer(self, stage: Stage, network: nn.Module) -> torch.optim.Optimizer:
+        groups = self.method.param_groups(stage, network)
+        grouped = [id(parameter) for group in groups for parameter in group.params]
+        assert sorted(grouped) == sorted(map(id, network.parameters())), "each parameter belongs to one group"
+        return torch.optim.SGD(
+            [
+                {
+                    "params": group.params,
+                    "learning_rate_multiplier": group.learning_rate_multiplier,
+                    "weight_decay": stage.weight_decay if group.weight_decay is None else group.weight_decay,
+                }
+                for group in groups
+            ],
+            lr=stage.learning_rate(0.0),
+            momentum=stage.momentum,
+            nesterov=stage.nesterov,
+            fused=True,
+        )
+
+    def _end_epoch(self, stage: Stage, network: nn.Module, done: Done, step: int, steps_per_epoch: int) -> None:
+        with self.clock.section("evaluation"):
+            self.accuracy = self.predictor.accuracy({**done, stage.name: network}, self.monitored)
+        epoch = -(-step // steps_per_epoch)
+        self.ledger.history.append(
+            {
+                "stage": stage.name,
+                "epoch": epoch,
+                "loss": self.ledger.epoch_loss / (step - (epoch - 1) * steps_per_epoch),
+                "accuracy": self.accuracy,
+                "monitored": "validation" if len(self.data.validation) else "train",
+                "train_seconds": round(self.clock.seconds["train"], 3),
+            }
+        )
+        self.ledger.epoch_loss = 0.0
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.ledger.history)
+        write_atomically(self.folder / "history.jsonl", lambda file: file.write(lines.encode()))
+
+    def _state(self, network: nn.Module) -> dict[str, Any]:
+        self.ledger.seconds = dict(self.clock.seconds)
+        return {
+            "key": self.run.key,
+            "data": self.data.fingerprint,
+            "network": network.state_dict(),
+            "ledger": asdict(self.ledger),
+        }
+
+    def _load(self, path: Path) -> dict[str, Any] | None:
+        state = checkpoint.load(path, key=self.run.key, device=self.device)
+        if state is not None and state["data"] != self.data.fingerprint:
+            raise UserError(f"{path}: trained on other images than {self.run.task.dataset} holds now; move it away")
+        return state
+
+    def _restore(self, ledger: dict[str, Any]) -> None:
+        self.ledger = Ledger(**ledger)
+        self.clock = Clock(self.device, self.ledger.seconds)
+
+    def _resume(self, stage: Stage, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Load the checkpoint of this stage, if there is one; the step to go on with."""
+        state = self._load(self.folder / "checkpoint.state")
+        if state is None or state["stage"] != stage.name:
+            return 0
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        self._restore(state["ledger"])
+        return int(state["step"])
+
+    def _report(
+        self, stage: Stage, step: int, total: int, loss: float, images_per_second: float, epoch_ended: bool
+    ) -> None:
+        steps_of = [each.num_steps(len(self.data.train)) for each in self.stages]
+        share = (sum(steps_of[: self.stages.index(stage)]) + step) / sum(steps_of)
+        spent = sum(self.clock.seconds.values())
+        steps_per_epoch = len(self.data.train) // stage.batch_size
+        self.report(
+            Progress(
+                stage=stage.name,
+                epoch=-(-step // steps_per_epoch),
+                num_epochs=-(-total // steps_per_epoch),
+                share=share,
+                loss=loss,
+                accuracy=self.accuracy,
+                images_per_second=images_per_second,
+                seconds_left=spent / share - spent,
+                epoch_ended=epoch_ended,
+            )
+        )
+
+
+def make_task(
+    run: Run,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    device: torch.device,
+    train_batch: Callable[[int], tuple[Tensor, Tensor]],
+) -> Task:
+    """What a method learns of a run."""
+    options = {key: value for key, value in run.task.network.items() if key != "name"}
+    backbone = build("network", NETWORKS, run.task.network["name"], options)
+    memory_format = torch.channels_last if run.recipe.channels_last else torch.contiguous_format
+
+    def network(**parts: Any) -> Backbone:
+        parts = {"in_channels": image_shape[0], "num_outputs": num_classes} | parts
+        # Built on the CPU, so that every device starts from the same weights.
+        return backbone.build(**parts).to(device, memory_format=memory_format)
+
+    return Task(run.task.dataset, num_classes, image_shape, run.seed, network, train_batch)
+
+
+def _chunks(first: int, total: int, steps_per_epoch: int, size: int, first_alone: bool) -> Iterator[range]:
+    """Ranges of steps from `first` to `total` that end at epochs' ends and at multiples of `size` within an epoch."""
+    start = first
+    while start < total:
+        within = start % steps_per_epoch
+        stop = start - within + min(within - within % size + size, steps_per_epoch)
+        if first_alone and start == first:
+            stop = start + 1
+        yield range(start, min(stop, total))
+        start = min(stop, total)
+
+
+def _first_images(split: Split) -> Split:
+    return Split(split.images_NHWC[:MONITORED_IMAGES], split.labels_N[:MONITORED_IMAGES])

@@ -1,0 +1,56 @@
+"""Masks over convolution weights: which are kept, and how kept ones are dealt to groups."""
+
+import torch
+from torch import Tensor, nn
+
+
+def conv_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Every convolution's weight by the name of its module, shortcuts and stem included."""
+    return {name: module.weight for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def keep_highest(scores: dict[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Boolean masks that keep the highest (1 - sparsity) share of all scores together, to the nearest whole weight."""
+    flat = torch.cat([score.flatten() for score in scores.values()])
+    kept = torch.zeros_like(flat, dtype=torch.bool)
+    kept[flat.topk(round((1 - sparsity) * flat.numel()), sorted=False).indices] = True
+    parts = kept.split([score.numel() for score in scores.values()])
+    return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
+
+
+def deal(kept: Tensor, num_groups: int) -> Tensor:
+    """A random partition of the kept positions into groups whose sizes differ by at most one.
+
+    Boolean mask -> int8 of its shape: the group of each kept position, -1 where nothing is kept.
+    """
+    positions = kept.flatten().nonzero().squeeze(1)
+    order = torch.randperm(len(positions), device=kept.device)
+    groups = torch.full((kept.numel(),), -1, dtype=torch.int8, device=kept.device)
+    groups[positions[order]] = (torch.arange(len(positions), device=kept.device) % num_groups).to(torch.int8)
+    return groups.view_as(kept)
+
+
+class MaskedNetwork(nn.Module):
+    """A network whose convolution weights are zero wherever their mask is, from the start and after every step."""
+
+    def __init__(self, network: nn.Module, keep: dict[str, Tensor]):
+        """`keep`: one boolean mask per convolution, by module name as in `conv_weights`."""
+        super().__init__()
+        self.network = network
+        self.names = list(keep)
+        for name, mask in keep.items():
+            self.register_buffer(self._buffer_name(name), mask)
+        self.zero_pruned()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.network(x_BCHW)
+
+    @torch.no_grad()
+    def zero_pruned(self) -> None:
+        weights = conv_weights(self.network)
+        masks = [self.get_buffer(self._buffer_name(name)) for name in self.names]
+        torch._foreach_mul_([weights[name] for name in self.names], masks)
+
+    @staticmethod
+    def _buffer_name(name: str) -> str:
+        return "keep/" + name.replace(".", "/")

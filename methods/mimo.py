@@ -1,0 +1,44 @@
+"""MIMO: several inputs, several outputs, one network (Havasi et al. 2021, 2010.06610).
+
+The M images of a row are stacked on channels, the head gives M·K logits; everything between is one ordinary network.
+In training each member's image is drawn independently and answered for by its own logits; the loss is the mean over
+rows of the sum over members. At test time all inputs are the same image.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from benchmark.method import Done, Method, Stage, Task, cross_entropy
+from methods.pairing import pair
+
+
+@dataclass(frozen=True)
+class Mimo(Method):
+    num_members: Annotated[int, Field(ge=1)] = 3
+    batch_repetitions: Annotated[
+        int, Field(ge=1, description="times each image of a batch is used; rows and training cost grow with it")
+    ] = 4
+    input_repetition: Annotated[
+        float, Field(ge=0, le=1, description="share of rows in which all members see the same image")
+    ] = 0.0
+
+    def start(self, stage: Stage, task: Task, done: Done) -> nn.Module:
+        channels = task.image_shape[0]
+        return task.network(in_channels=self.num_members * channels, num_outputs=self.num_members * task.num_classes)
+
+    def loss(self, network: nn.Module, x_SBCHW: Tensor, y_SBK: Tensor, progress: float) -> Tensor:
+        x_BCHW, y_BK = x_SBCHW[0], y_SBK[0]
+        indices_MR = pair(len(x_BCHW), self.num_members, self.batch_repetitions, self.input_repetition, x_BCHW.device)
+        logits_RMK = self._forward(network, x_BCHW[indices_MR.T].flatten(1, 2))
+        # Mean over the R·M rows times M: the sum over members.
+        return cross_entropy(logits_RMK.flatten(0, 1), y_BK[indices_MR.T].flatten(0, 1)) * self.num_members
+
+    def predict(self, done: Done, x_BCHW: Tensor) -> Tensor:
+        return self._forward(done["main"], x_BCHW.repeat(1, self.num_members, 1, 1)).transpose(0, 1)
+
+    def _forward(self, network: nn.Module, x_RCHW: Tensor) -> Tensor:
+        """Stacked inputs with M times the channels -> logits_RMK."""
+        return network(x_RCHW).unflatten(1, (self.num_members, -1))

@@ -1,0 +1,101 @@
+"""Study files, the grid they make, and the key of a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark.config import Run, Study, expand, load_study, read_study
+from benchmark.networks import NETWORKS
+from benchmark.options import resolve
+from benchmark.store import Results
+from methods import METHODS
+
+
+def grid(path: Path) -> list[Run]:
+    return expand(resolve(load_study(str(path)), METHODS, NETWORKS))
+
+
+def packaged() -> list[str]:
+    from benchmark.config import STUDIES
+
+    return sorted(str(path.relative_to(STUDIES).with_suffix("")) for path in STUDIES.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_packaged_studies_are_valid(name: str) -> None:
+    assert expand(resolve(load_study(name), METHODS, NETWORKS))
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_resolved_study_reads_back_as_the_same_grid(name: str, tmp_path: Path) -> None:
+    """What lies beside the rows gives the very keys of the study that was swept."""
+    study, results = resolve(load_study(name), METHODS, NETWORKS), Results(tmp_path)
+    results.write_study(study)
+    assert expand(results.read_study(study.name)) == expand(study)
+
+
+def test_a_list_of_values_is_a_grid(tiny_study: Callable[..., Path]) -> None:
+    entry = {"method": "nfe", "num_members": [2, 3], "sparsity": [0.0, 0.5]}
+    runs = grid(tiny_study(methods=["single", entry], seeds=[0, 7]))
+    assert len(runs) == 10
+    assert [run.seed for run in runs] == [0] * 5 + [7] * 5  # all of one seed before the next
+    assert [run.label for run in runs[:5]] == [
+        "single",
+        "nfe-2 sparsity=0.0",
+        "nfe-2 sparsity=0.5",
+        "nfe-3 sparsity=0.0",
+        "nfe-3 sparsity=0.5",
+    ]
+
+
+def test_equal_entries_are_one_run(tiny_study: Callable[..., Path]) -> None:
+    assert len(grid(tiny_study(methods=["mimo", {"method": "mimo", "num_members": 3}]))) == 1
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "seed": {"seeds": [1]},
+    "option": {"methods": [{"method": "nfe", "temperature": 4.0}]},
+    "recipe": {"recipe": {"weight_decay": 1e-4}},
+    "deviation": {"methods": [{"method": "nfe", "recipe": {"weight_decay": 1e-4}}]},
+    "task": {"task": {"test_images": 59}},
+    "network": {"task": {"network": {"name": "wide_resnet", "depth": 16, "width": 1}}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_key_depends_on_what_changes_the_numbers(change: str, tiny_study: Callable[..., Path]) -> None:
+    [run] = grid(tiny_study(methods=["nfe"]))
+    [changed] = grid(tiny_study(**{"methods": ["nfe"]} | CHANGES[change]))
+    assert run.key != changed.key
+
+
+def test_key_depends_on_nothing_else(tiny_study: Callable[..., Path]) -> None:
+    """Names, titles, order of entries, and defaults that are written out."""
+    [run] = grid(tiny_study(methods=["nfe"]))
+    written_out = {"method": "nfe", "num_members": 3, "sparsity": 0.0}
+    other = grid(tiny_study("other", title="Another", methods=["single", written_out], recipe={"momentum": 0.9}))
+    assert run.key == other[1].key
+    assert run.key.startswith("digits-wideresnet10x1-nfe3-s0-")
+
+
+def test_deviation_from_the_recipe_is_on_the_run(tiny_study: Callable[..., Path]) -> None:
+    [_, run] = grid(tiny_study(methods=["single", {"method": "mimo", "recipe": {"batch_size": 16}}]))
+    assert run.recipe.batch_size == 16
+    assert run.deviations == {"batch_size": 16}
+
+
+def test_numbers_are_read_as_yaml_1_2_reads_them(tiny_study: Callable[..., Path]) -> None:
+    path = tiny_study()
+    path.write_text(path.read_text() + "\n")
+    content = yaml.safe_load(path.read_text())
+    text = yaml.safe_dump(content).replace("learning_rate: 0.05", "learning_rate: 5e-2")
+    path.write_text(text)
+    assert read_study(path).recipe.learning_rate == 0.05
+
+
+def test_study_round_trips_through_its_written_form() -> None:
+    study = load_study("quickstart")
+    assert Study.model_validate(study.written()) == study
