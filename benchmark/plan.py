@@ -10,7 +10,7 @@ from benchmark.data.catalogue import DATASETS
 from benchmark.data.load import training_counts
 from benchmark.method import Done, Method
 from benchmark.seeding import seeded
-from benchmark.trainer import make_task
+from benchmark.task import make_task
 
 PROBE_IMAGES = 2
 

@@ -5,9 +5,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -16,10 +16,25 @@ from rich.progress import Progress as Bars
 from benchmark.config import Run
 from benchmark.store import write_atomically
 
-if TYPE_CHECKING:
-    from benchmark.trainer import Progress
-
 SECONDS_BETWEEN_FILES = 0.5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for people."""
+
+    stage: str
+    epoch: int
+    num_epochs: int
+    share: float
+    """of all steps of all stages"""
+    loss: float
+    """mean over the epoch so far"""
+    accuracy: float | None
+    """on monitored images, at the last epoch's end"""
+    images_per_second: float
+    seconds_left: float
+    epoch_ended: bool
 
 
 class Reporter:
@@ -30,7 +45,7 @@ class Reporter:
         self.should_stop = should_stop
         self._written_at = 0.0
 
-    def progress(self, progress: "Progress") -> None:
+    def progress(self, progress: Progress) -> None:
         if time.monotonic() - self._written_at >= SECONDS_BETWEEN_FILES:
             state = json.dumps(asdict(progress) | {"updated": time.time()})
             with contextlib.suppress(OSError):  # nice to have: a full disk shows when results are written
@@ -38,7 +53,7 @@ class Reporter:
             self._written_at = time.monotonic()
         self.show(progress)
 
-    def show(self, progress: "Progress") -> None:
+    def show(self, progress: Progress) -> None:
         if progress.epoch_ended:
             self.line(f"{progress.stage} epoch {describe(asdict(progress))}")
 
@@ -54,7 +69,7 @@ class BarReporter(Reporter):
         self._bars = bars
         self._bar = bars.add_task(title, total=1.0, state="starting")
 
-    def show(self, progress: "Progress") -> None:
+    def show(self, progress: Progress) -> None:
         state = f"{progress.stage} epoch {describe(asdict(progress))}"
         self._bars.update(self._bar, completed=progress.share, state=state)
 

@@ -22,12 +22,11 @@ from benchmark.data.load import Split, TaskData
 from benchmark.data.stream import Stream
 from benchmark.errors import UserError
 from benchmark.evaluate import Predictor
-from benchmark.method import Done, Method, Stage, Task
-from benchmark.networks import NETWORKS
-from benchmark.networks.backbone import Backbone
-from benchmark.options import build
+from benchmark.method import Done, Method, Stage
+from benchmark.progress import Progress
 from benchmark.seeding import derive, seeded
 from benchmark.store import write_atomically
+from benchmark.task import make_task
 
 MONITORED_IMAGES = 1000
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 32}
@@ -55,22 +54,6 @@ class Ledger:
     """One entry per epoch: stage, epoch, mean loss, accuracy on monitored images, training seconds so far."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is, for people."""
-
-    stage: str
-    epoch: int
-    num_epochs: int
-    share: float
-    """of all steps of all stages"""
-    loss: float
-    accuracy: float | None
-    images_per_second: float
-    seconds_left: float
-    epoch_ended: bool
-
-
 class Trainer:
     """Trains the stages of one run in `folder`, from wherever an earlier process left them."""
 
@@ -94,7 +77,6 @@ class Trainer:
         self.clock = Clock(device)
         self.task = make_task(run, data.num_classes, data.image_shape, device, self._train_batch)
         self.stages = method.stages(self.task, self.recipe)
-        self.accuracy: float | None = None
 
     def fit(self) -> Done:
         """Train what is left of all stages. Raises NonFiniteLossError, Stopped, and OSError where it can't write."""
@@ -168,12 +150,10 @@ class Trainer:
             self.ledger.training_flops_nonzero += 3 * round(flops.nonzero) * len(steps)
             self.ledger.images_seen += stage.batch_size * len(streams) * len(steps)
             self.ledger.epoch_loss += summed_loss
-            epoch_ended = steps.stop % steps_per_epoch == 0 or steps.stop == total
-            if epoch_ended:
+            if steps.stop % steps_per_epoch == 0 or steps.stop == total:
                 self._end_epoch(stage, network, done, steps.stop, steps_per_epoch)
             images = stage.batch_size * len(streams) * (steps.stop - first_step)
-            speed = images / max(time.monotonic() - begun, 1e-9)
-            self._report(stage, steps.stop, total, summed_loss / len(steps), speed, epoch_ended)
+            self._report(stage, steps.stop, total, steps_per_epoch, images / (time.monotonic() - begun))
             asked_to_stop = self.should_stop()
             if asked_to_stop or (steps.stop < total and time.monotonic() - saved_at >= self.checkpoint_seconds):
                 with self.clock.section("checkpoint"):
@@ -229,14 +209,14 @@ class Trainer:
 
     def _end_epoch(self, stage: Stage, network: nn.Module, done: Done, step: int, steps_per_epoch: int) -> None:
         with self.clock.section("evaluation"):
-            self.accuracy = self.predictor.accuracy({**done, stage.name: network}, self.monitored)
+            accuracy = self.predictor.accuracy({**done, stage.name: network}, self.monitored)
         epoch = -(-step // steps_per_epoch)
         self.ledger.history.append(
             {
                 "stage": stage.name,
                 "epoch": epoch,
                 "loss": self.ledger.epoch_loss / (step - (epoch - 1) * steps_per_epoch),
-                "accuracy": self.accuracy,
+                "accuracy": accuracy,
                 "monitored": "validation" if len(self.data.validation) else "train",
                 "train_seconds": round(self.clock.seconds["train"], 3),
             }
@@ -244,6 +224,27 @@ class Trainer:
         self.ledger.epoch_loss = 0.0
         lines = "".join(json.dumps(entry) + "\n" for entry in self.ledger.history)
         write_atomically(self.folder / "history.jsonl", lambda file: file.write(lines.encode()))
+
+    def _report(self, stage: Stage, step: int, total: int, steps_per_epoch: int, images_per_second: float) -> None:
+        ended = self.ledger.history[-1] if self.ledger.history else None
+        within = step % steps_per_epoch
+        epoch_ended = within == 0 or step == total
+        steps_of = [each.num_steps(len(self.data.train)) for each in self.stages]
+        share = (sum(steps_of[: self.stages.index(stage)]) + step) / sum(steps_of)
+        spent = sum(self.clock.seconds.values())
+        self.report(
+            Progress(
+                stage=stage.name,
+                epoch=-(-step // steps_per_epoch),
+                num_epochs=-(-total // steps_per_epoch),
+                share=share,
+                loss=ended["loss"] if ended and epoch_ended else self.ledger.epoch_loss / within,
+                accuracy=ended["accuracy"] if ended else None,
+                images_per_second=images_per_second,
+                seconds_left=spent / share - spent,
+                epoch_ended=epoch_ended,
+            )
+        )
 
     def _state(self, network: nn.Module) -> dict[str, Any]:
         self.ledger.seconds = dict(self.clock.seconds)
@@ -273,47 +274,6 @@ class Trainer:
         optimizer.load_state_dict(state["optimizer"])
         self._restore(state["ledger"])
         return int(state["step"])
-
-    def _report(
-        self, stage: Stage, step: int, total: int, loss: float, images_per_second: float, epoch_ended: bool
-    ) -> None:
-        steps_of = [each.num_steps(len(self.data.train)) for each in self.stages]
-        share = (sum(steps_of[: self.stages.index(stage)]) + step) / sum(steps_of)
-        spent = sum(self.clock.seconds.values())
-        steps_per_epoch = len(self.data.train) // stage.batch_size
-        self.report(
-            Progress(
-                stage=stage.name,
-                epoch=-(-step // steps_per_epoch),
-                num_epochs=-(-total // steps_per_epoch),
-                share=share,
-                loss=loss,
-                accuracy=self.accuracy,
-                images_per_second=images_per_second,
-                seconds_left=spent / share - spent,
-                epoch_ended=epoch_ended,
-            )
-        )
-
-
-def make_task(
-    run: Run,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    device: torch.device,
-    train_batch: Callable[[int], tuple[Tensor, Tensor]],
-) -> Task:
-    """What a method learns of a run."""
-    options = {key: value for key, value in run.task.network.items() if key != "name"}
-    backbone = build("network", NETWORKS, run.task.network["name"], options)
-    memory_format = torch.channels_last if run.recipe.channels_last else torch.contiguous_format
-
-    def network(**parts: Any) -> Backbone:
-        parts = {"in_channels": image_shape[0], "num_outputs": num_classes} | parts
-        # Built on the CPU, so that every device starts from the same weights.
-        return backbone.build(**parts).to(device, memory_format=memory_format)
-
-    return Task(run.task.dataset, num_classes, image_shape, run.seed, network, train_batch)
 
 
 def _chunks(first: int, total: int, steps_per_epoch: int, size: int, first_alone: bool) -> Iterator[range]:

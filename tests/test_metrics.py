@@ -117,11 +117,11 @@ def test_ece_is_that_of_loops_over_15_bins(num_classes: int, sharpness: float) -
 
 
 def test_full_confidence_is_in_the_last_bin() -> None:
-    # One bin: |1/2 - mean(1, 0.95)|. Were 1.0 alone in a bin of its own, it would be (0 + 0.95) / 2.
+    # One bin, the first wrong: |1/2 - mean(1, 0.95)|. Were 1.0 in a bin of its own, it would be (1 + 0.05) / 2.
     log_p_NK = log_of([1.0, 0.0], [0.95, 0.05])
-    assert ece(log_p_NK, np.array([0, 1])) == pytest.approx(0.975 - 0.5)
+    assert ece(log_p_NK, np.array([1, 0])) == pytest.approx(0.975 - 0.5)
     barely_over = np.array([[4e-16, -40.0], [math.log(0.95), math.log(0.05)]])  # rounding of a mean of probabilities
-    assert ece(barely_over, np.array([0, 1])) == pytest.approx(0.975 - 0.5)
+    assert ece(barely_over, np.array([1, 0])) == pytest.approx(0.975 - 0.5)
 
 
 def test_a_bin_holds_its_upper_edge() -> None:

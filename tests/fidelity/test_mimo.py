@@ -82,6 +82,13 @@ def test_input_repetition_is_the_share_of_rows_in_which_all_members_see_one_imag
     assert by_pairs == pytest.approx(share + (1 - share) / num_images, abs=0.005)
 
 
+def test_which_images_are_common_changes_from_step_to_step() -> None:
+    torch.manual_seed(0)
+    common = [frozenset(pair(20, 2, 1, 0.5, CPU)[0, :10].tolist()) for _ in range(20)]
+    assert len(set(common)) == 20
+    assert frozenset().union(*common) == set(range(20))
+
+
 def test_members_rows_change_from_step_to_step_and_are_shuffled() -> None:
     torch.manual_seed(0)
     first, second = pair(64, 2, 1, 0.0, CPU), pair(64, 2, 1, 0.0, CPU)

@@ -147,7 +147,7 @@ def test_no_gradient_of_one_exit_reaches_another_exits_own_weights(
     for n in range(num_exits):
         network.zero_grad(set_to_none=True)
         logits_MBK = network(x_SBCHW[0])
-        # The distillation of exit n alone: every other exit's logits stand in the teacher and nowhere else.
+        # The distillation of exit n alone: other exits' logits are constants, in the teacher and as students.
         others = torch.zeros(num_exits, 1, 1).index_fill(0, torch.tensor(n), 1.0)
         only_n = logits_MBK * others + logits_MBK.detach() * (1 - others)
         if loss == "cross_entropy":
@@ -169,11 +169,9 @@ def test_no_gradient_of_one_exit_reaches_another_exits_own_weights(
             assert all((g is not None and bool((g != 0).any())) == (i == n) for g in gradients)
 
 
-def test_stacked_loss_gives_no_exits_parameters_another_exits_gradient(
+def test_without_distillation_an_exits_own_gradient_is_deaf_to_other_exits(
     task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe
 ) -> None:
-    """The gradient of the whole loss on exit 0's own parameters doesn't depend on what other exits answer but through
-    the teacher; without distillation not at all."""
     method = Nfe(num_members=3, distillation=False)
     network = started(method, task_of(dtype=torch.float64), recipe)
     batch = batch_of(1, 4, torch.float64)
@@ -209,12 +207,13 @@ def by_hand(logits_MBK: list[list[list[float]]], temperature: float) -> float:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_distillation_loss_and_gradient_without_the_teachers_part(temperature: float) -> None:
+def test_distillation_loss_and_its_gradient_by_hand(temperature: float) -> None:
     torch.manual_seed(0)
     logits_MBK = (2 * torch.randn(3, 5, 4, dtype=torch.float64)).requires_grad_()
     loss = distillation_loss(logits_MBK, temperature)
     assert loss.item() == pytest.approx(by_hand(logits_MBK.tolist(), temperature), rel=1e-12)
-    # d/dz_m of T² KL(q || softmax(z_m / T)) with q constant is T (softmax(z_m / T) - q).
+    # d/dz_m of T² KL(q || softmax(z_m / T)) with q constant is T (softmax(z_m / T) - q). A teacher that isn't held
+    # constant adds nothing: sum_m (log q - log p_m) is the same for all classes, as z_E is the mean of all z_m.
     [gradient] = torch.autograd.grad(loss, logits_MBK)
     teacher = (logits_MBK.mean(0) / temperature).softmax(-1)
     closed_form = temperature * ((logits_MBK / temperature).softmax(-1) - teacher) / 5
