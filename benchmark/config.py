@@ -11,17 +11,16 @@ cluster settings stay out of it.
 import hashlib
 import json
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmark.data.catalogue import CORRUPTION_KINDS, DATASETS
 from benchmark.errors import UserError, unknown
-from benchmark.schedules import Schedule, Step, Strict
+from benchmark.schedules import Schedule, Step
+from benchmark.strict import Strict, describe, read_yaml
 
 CONTRACT_VERSION = 1
 """Part of every key. Raise it with any change of shared code that changes a run's numbers."""
@@ -234,14 +233,7 @@ def load_study(name_or_path: str) -> Study:
 
 
 def read_study(path: Path) -> Study:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StudyLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({_one_line(error)})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
+    content = read_yaml(path, f"a study is a mapping with the keys {', '.join(Study.model_fields)}")
     try:
         return Study.model_validate({"name": path.stem} | content)
     except ValidationError as error:
@@ -269,23 +261,6 @@ def deviate(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | changes) if changes else recipe
 
 
-def describe(error: ValidationError) -> str:
-    """The first problem of a validation error in one line: where, what, what is allowed."""
-    problem = error.errors(include_url=False)[0]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
-    if problem["type"] == "missing":
-        what = "is missing"
-    elif problem["type"] == "union_tag_invalid":
-        expected = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
-        what = unknown("name", problem["ctx"]["tag"], expected)
-    elif problem["type"] == "value_error":
-        what = str(problem["ctx"]["error"])
-    else:
-        shown = repr(problem["input"])
-        what = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown if len(shown) < 60 else shown[:57] + '…'}"
-    return _one_line(f"{where}: {what}" if where else what)
-
-
 def _labels(entries: list[MethodEntry]) -> list[str]:
     """`nfe-3`, and where a study holds several of a method, what tells them apart: `mixmo-2 mixing=patch`."""
     settings = [entry.options | {f"recipe.{k}": v for k, v in entry.recipe.items()} for entry in entries]
@@ -302,25 +277,3 @@ def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
         raise ValueError(f"has a value twice: {values}")
     return values
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
-class _StudyLoader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and takes no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_StudyLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)

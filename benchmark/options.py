@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from benchmark.config import MethodEntry, Study, TaskConfig, describe, deviate
+from benchmark.config import MethodEntry, Study, TaskConfig, deviate
 from benchmark.errors import UserError, unknown
+from benchmark.strict import describe
 
 
 def build(what: str, registry: Mapping[str, type], name: object, options: Mapping[str, Any]) -> Any:

@@ -59,10 +59,10 @@ class Pool:
     _workers: list[Worker] = field(default_factory=list)
 
     def carry_out(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Every run's outcome, busy ones asked again until their holder is done. Ctrl-C or SIGTERM: KeyboardInterrupt,
+        """Every run's outcome; a busy run is asked again until its holder is done.
 
-        after all runs have saved their state. Raises UserError or WorkError, likewise, with the first wrong input or
-        unwritable folder that a run meets.
+        Raises KeyboardInterrupt at Ctrl-C and SIGTERM, UserError and WorkError at the first wrong input or unwritable
+        folder that a run meets; always after the runs under way have saved their state.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.run"])

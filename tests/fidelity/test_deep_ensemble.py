@@ -96,7 +96,7 @@ def test_members_start_apart_and_as_the_seed_says(
     members = initial(seed=0)
     for first, second in itertools.combinations([*members, *initial(seed=1)], 2):
         for name in ("stem.weight", "groups.2.0.shortcut.weight", "head.classifier.weight"):
-            assert not torch.isclose(first[name], second[name]).any(), name
+            assert torch.isclose(first[name], second[name]).double().mean() < 0.01, name
     for first, second in zip(members, initial(seed=0), strict=True):
         assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 

@@ -78,7 +78,9 @@ def test_prediction_is_the_trunk_of_the_sum_of_all_stems(
     for m in range(3):
         torch.testing.assert_close(logits_MBK[m], logits_BK[:, 4 * m : 4 * m + 4], rtol=1e-4, atol=1e-5)
     weights = [stem.weight for stem in network.stems]
-    assert not any(torch.isclose(weights[0], other).any() for other in weights[1:]), "stems start apart"
+    assert not any(torch.isclose(weights[0], other).double().mean() > 0.01 for other in weights[1:]), (
+        "stems start apart"
+    )
 
 
 @pytest.mark.parametrize(("mixing", "num_members"), [("linear", 2), ("linear", 3), ("patch", 2), ("patch", 3)])

@@ -1,0 +1,77 @@
+"""Strict YAML files: safe to load, no key unknown or twice, and one line that says what is wrong where. No torch."""
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from benchmark.errors import UserError, unknown
+
+
+class Strict(BaseModel):
+    """A part of a file: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, values: Any) -> Any:
+        for key in values if isinstance(values, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(unknown("key", key, cls.model_fields))
+        return values
+
+
+def read_yaml(path: Path, shape: str) -> dict[str, Any]:
+    """The mapping in a file; `shape` says what it should look like. Raises UserError."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({_one_line(error)})") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {shape}")
+    return content
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error in one line: where, what, what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+    if problem["type"] == "missing":
+        what = "is missing"
+    elif problem["type"] == "union_tag_invalid":
+        expected = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        what = unknown("name", problem["ctx"]["tag"], expected)
+    elif problem["type"] == "value_error":
+        what = str(problem["ctx"]["error"])
+    else:
+        shown = repr(problem["input"])
+        what = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown if len(shown) < 60 else shown[:57] + '…'}"
+    return _one_line(f"{where}: {what}" if where else what)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and takes no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
