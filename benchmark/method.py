@@ -132,5 +132,5 @@ class Method(ABC):
 
 
 def cross_entropy(logits_RK: Tensor, targets_RK: Tensor) -> Tensor:
-    """Mean over rows of -sum_k t_k log softmax(z)_k, in float32 under autocast too."""
-    return F.cross_entropy(logits_RK.float(), targets_RK)
+    """Mean over rows of -sum_k t_k log softmax(z)_k, in the precision of the targets: float32, under autocast too."""
+    return F.cross_entropy(logits_RK.to(targets_RK.dtype), targets_RK)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def conv_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -21,13 +22,38 @@ def keep_highest(scores: dict[str, Tensor], sparsity: float) -> dict[str, Tensor
 def deal(kept: Tensor, num_groups: int) -> Tensor:
     """A random partition of the kept positions into groups whose sizes differ by at most one.
 
-    Boolean mask -> int8 of its shape: the group of each kept position, -1 where nothing is kept.
+    Boolean mask -> int16 of its shape: the group of each kept position, -1 where nothing is kept.
     """
     positions = kept.flatten().nonzero().squeeze(1)
     order = torch.randperm(len(positions), device=kept.device)
-    groups = torch.full((kept.numel(),), -1, dtype=torch.int8, device=kept.device)
-    groups[positions[order]] = (torch.arange(len(positions), device=kept.device) % num_groups).to(torch.int8)
+    groups = torch.full((kept.numel(),), -1, dtype=torch.int16, device=kept.device)
+    groups[positions[order]] = (torch.arange(len(positions), device=kept.device) % num_groups).to(torch.int16)
     return groups.view_as(kept)
+
+
+class KeptConv2d(nn.Conv2d):
+    """Convolution with the kept weights alone. The mask is a buffer, so pruned weights get no gradient either."""
+
+    keep: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, bias: bool):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+        self.register_buffer("keep", torch.ones_like(self.weight, dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.keep, self.bias, self.stride, self.padding)
+
+
+@torch.no_grad()
+def prune(network: nn.Module, keep: dict[str, Tensor]) -> None:
+    """Set masks, and weights outside of them to exactly 0, where they stay: no gradient, nothing for decay to shrink.
+
+    The released code masks gradients alone, so that its pruned weights start dense and decay.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, KeptConv2d):
+            module.keep.copy_(keep[name])
+            module.weight.mul_(keep[name])
 
 
 class MaskedNetwork(nn.Module):

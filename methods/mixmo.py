@@ -53,7 +53,7 @@ class MixMo(Method):
         else:
             masks_RMHW = shares_RM[:, :, None, None]
         logits_RMK = network(x_BCHW[indices_MR], masks_RMHW)
-        losses_RM = -(y_BK[indices_MR.T] * F.log_softmax(logits_RMK.float(), dim=-1)).sum(-1)
+        losses_RM = -(y_BK[indices_MR.T] * F.log_softmax(logits_RMK.to(y_BK.dtype), dim=-1)).sum(-1)
         return (self._loss_weights(shares_RM) * losses_RM).sum(1).mean()
 
     def predict(self, done: Done, x_BCHW: Tensor) -> Tensor:
@@ -118,7 +118,8 @@ def patch_masks(shares_RM: Tensor, height: int, width: int) -> Tensor:
     box_R1HW = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(shares_RM.dtype)
     rest_RM = shares_RM.clone()
     rest_RM[:, boxed] = 0
-    rest_RM = rest_RM / rest_RM.sum(1, keepdim=True).clamp_min(1e-12)
+    rest_R1 = rest_RM.sum(1, keepdim=True)
+    rest_RM = torch.where(rest_R1 > 0, rest_RM / rest_R1, 1 / (num_members - 1))
     masks_RMHW = (1 - box_R1HW) * rest_RM[:, :, None, None]
     masks_RMHW[:, boxed] = box_R1HW[:, 0]
     return masks_RMHW

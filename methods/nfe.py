@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from benchmark.method import Done, Method, Stage, Task, cross_entropy
 from benchmark.networks.backbone import Backbone
-from methods.masks import conv_weights, deal, keep_highest
+from methods.masks import KeptConv2d, conv_weights, deal, keep_highest, prune
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Nfe(Method):
         network = task.network(conv=KeptConv2d)
         if self.sparsity > 0:
             if self.pruning == "snip":
+                # The network that is trained is scored; the released code scores another, drawn anew.
                 scores = snip_scores(network, *task.train_batch(self.snip_images))
             else:
                 scores = {name: torch.rand_like(weight) for name, weight in conv_weights(network).items()}
@@ -51,7 +52,7 @@ class Nfe(Method):
         return FissionNetwork(network, self.num_members)
 
     def loss(self, network: nn.Module, x_SBCHW: Tensor, y_SBK: Tensor, progress: float) -> Tensor:
-        logits_MBK = network(x_SBCHW[0]).float()
+        logits_MBK = network(x_SBCHW[0]).to(y_SBK.dtype)
         loss = torch.stack([cross_entropy(logits_BK, y_SBK[0]) for logits_BK in logits_MBK]).sum()
         return loss + distillation_loss(logits_MBK, self.temperature) if self.distillation else loss
 
@@ -70,34 +71,13 @@ def distillation_loss(logits_MBK: Tensor, temperature: float) -> Tensor:
 def snip_scores(network: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> dict[str, Tensor]:
     """|w dL/dw| of every convolution weight, L the cross-entropy of one batch (Lee, Ajanthan & Torr 2019, equation 6).
 
-    Scored in training mode on a copy, so that the network's batch-norm statistics stay as they were.
+    Scored in training mode on a copy, so that the network's batch-norm statistics stay as they were. The released code
+    takes the negative of the label's logit for L.
     """
     scored = copy.deepcopy(network).train()
     weights = conv_weights(scored)
     gradients = torch.autograd.grad(F.cross_entropy(scored(x_BCHW), y_B), list(weights.values()))
     return {name: (weight * g).abs().detach() for (name, weight), g in zip(weights.items(), gradients, strict=True)}
-
-
-class KeptConv2d(nn.Conv2d):
-    """Convolution with the kept weights alone. The mask is a buffer, so pruned weights get no gradient either."""
-
-    keep: Tensor
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, padding: int, bias: bool):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
-        self.register_buffer("keep", torch.ones_like(self.weight, dtype=torch.bool))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.keep, self.bias, self.stride, self.padding)
-
-
-@torch.no_grad()
-def prune(network: nn.Module, keep: dict[str, Tensor]) -> None:
-    """Set masks, and weights outside of them to exactly 0, where they stay: no gradient, nothing for decay to shrink."""
-    for name, module in network.named_modules():
-        if isinstance(module, KeptConv2d):
-            module.keep.copy_(keep[name])
-            module.weight.mul_(keep[name])
 
 
 class FissionNetwork(nn.Module):
@@ -128,7 +108,8 @@ class FissionNetwork(nn.Module):
 def split(group: nn.Module, num_branches: int) -> nn.ModuleList:
     """Copies of a group of layers with convolution weights in common, each with its own part of the kept ones.
 
-    1x1 shortcuts are split like all others, as the paper's count of weights implies; the released code copies them.
+    1x1 shortcuts are split like all others, as the paper's count of weights implies; the released code copies them, and
+    draws the groups of three exits independently, so that they overlap.
     """
     branches = nn.ModuleList([group] + [copy.deepcopy(group) for _ in range(num_branches - 1)])
     if num_branches == 1:

@@ -45,6 +45,7 @@ class PruneAndTune(Method):
             )
 
     def stages(self, task: Task, recipe: Recipe) -> list[Stage]:
+        # Momentum stays the recipe's; the released code's OneCycleLR also cycles it, 0.95 to 0.85 and back.
         tuning = OneCycle()
         child_epochs = (1 - self.parent_share) * recipe.epochs / self.num_members
         parent = Stage.of(recipe, "parent", epochs=self.parent_share * recipe.epochs)

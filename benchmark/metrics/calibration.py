@@ -46,7 +46,7 @@ def fit_temperature(log_p_NK: Array, labels_N: Labels, low: float = 0.05, high: 
     Newton steps inside a shrinking bracket, which ends at a bound where no minimum lies inside.
     """
     # A label of probability 0 would make NLL infinite for every β; float64's smallest normal number stands for 0.
-    z_NK = np.maximum(log_p_NK, np.log(np.finfo(np.float64).tiny))
+    z_NK = np.where(np.isneginf(log_p_NK), np.log(np.finfo(np.float64).tiny), log_p_NK)
     label_N = _of_label(z_NK, labels_N)
     bracket = [1 / high, 1 / low]
     beta = 1.0

@@ -41,7 +41,7 @@ def test_loss_of_stacked_members_is_the_sum_of_their_cross_entropies(
             log_sum = math.log(sum(math.exp(z) for z in logits_MBK[m, b].tolist()))
             for z, y in zip(logits_MBK[m, b].tolist(), y_SBK[m, b].tolist(), strict=True):
                 by_hand += y * (log_sum - z) / 5
-    assert STACKED.loss(network, x_SBCHW, y_SBK, 0.0).item() == pytest.approx(by_hand, rel=1e-6)
+    assert STACKED.loss(network, x_SBCHW, y_SBK, 0.0).item() == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_stacked_training_gives_the_members_of_sequential_training(
@@ -60,8 +60,7 @@ def test_stacked_training_gives_the_members_of_sequential_training(
         assert after.keys() == together.keys()
         for name, tensor in after.items():
             assert not torch.equal(tensor, before[name]), f"{name} was not trained"
-            # F.cross_entropy runs in float32 (also under autocast), hence not 1e-15.
-            torch.testing.assert_close(together[name], tensor, rtol=1e-6, atol=1e-7, msg=name)
+            torch.testing.assert_close(together[name], tensor, rtol=1e-12, atol=1e-13, msg=name)
 
 
 def test_trainer_gives_the_same_predictions_either_way(fit: Callable[..., Any], augmented: Recipe) -> None:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from benchmark.config import Recipe
 from benchmark.method import Task
-from methods.masks import deal
-from methods.nfe import FissionNetwork, KeptConv2d, Nfe, distillation_loss
+from methods.masks import KeptConv2d, deal
+from methods.nfe import FissionNetwork, Nfe, distillation_loss
 
 WIDE = {"name": "wide_resnet", "depth": 10, "width": 1}
 BACKBONES = [WIDE, {"name": "resnet", "depth": 18}, {"name": "preact_resnet"}]

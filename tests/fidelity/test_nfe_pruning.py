@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from benchmark.config import Recipe
 from benchmark.method import Task
-from methods.masks import keep_highest
-from methods.nfe import KeptConv2d, Nfe, snip_scores
+from methods.masks import KeptConv2d, keep_highest
+from methods.nfe import Nfe, snip_scores
 
 
 def test_snip_scores_of_a_linear_network_are_the_closed_form() -> None:
