@@ -10,7 +10,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,22 +105,22 @@ def count_parameters(method: Method, done: Done, task: Task) -> dict[str, int]:
 
 
 @torch.no_grad()
-def measure_prediction(method: Method, done: Done, x_NCHW: Tensor) -> dict[str, float]:
+def measure_prediction(predict: Callable[[Tensor], object], x_NCHW: Tensor) -> dict[str, float]:
     """Median latency of one image in milliseconds, and images per second in batches of 256, data already on the device."""
     batch = x_NCHW.repeat(-(-256 // len(x_NCHW)), 1, 1, 1)[:256]
     return {
-        "latency_ms_batch1": 1000 * _median_seconds(method, done, batch[:1]),
-        "throughput_batch256": 256 / _median_seconds(method, done, batch),
+        "latency_ms_batch1": 1000 * _median_seconds(predict, batch[:1]),
+        "throughput_batch256": 256 / _median_seconds(predict, batch),
     }
 
 
-def _median_seconds(method: Method, done: Done, x_BCHW: Tensor, min_calls: int = 5, min_seconds: float = 0.3) -> float:
-    """Median over calls after two calls of warm-up."""
+def _median_seconds(predict: Callable[[Tensor], object], x_BCHW: Tensor) -> float:
+    """Median over at least 5 calls and 0.3 s, after two calls of warm-up."""
     calls: list[float] = []
-    while len(calls) < min_calls + 2 or sum(calls) < min_seconds:
+    while len(calls) < 7 or sum(calls) < 0.3:
         clock = Clock(x_BCHW.device)
         with clock.section("evaluation"):
-            method.predict(done, x_BCHW)
+            predict(x_BCHW)
         calls.append(clock.seconds["evaluation"])
     return statistics.median(calls[2:])
 

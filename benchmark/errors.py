@@ -25,7 +25,9 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
 def exit_code(main: Callable[[], int]) -> int:
     """Run a command and turn what it raises into one line on standard error and an exit code."""
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -36,7 +38,8 @@ def exit_code(main: Callable[[], int]) -> int:
         if isinstance(error, BrokenPipeError):  # `… | head` closed the pipe; nothing may be flushed into it at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        print(f"failed: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"failed: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -33,13 +33,16 @@ class Predictor:
         return x_BCHW.contiguous(memory_format=self.memory_format)
 
     @torch.no_grad()
+    def __call__(self, done: Done, x_BCHW: Tensor) -> Tensor:
+        """logits_MBK of networks in evaluation mode."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.method.predict(done, x_BCHW)
+
     def logits(self, done: Done, split: Split) -> Tensor:
         """logits_MNK, float32, on the CPU."""
-        batches = []
-        with in_eval_mode(done), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for start in range(0, len(split), BATCH_SIZE):
-                x_BCHW = self.images(split, start, min(start + BATCH_SIZE, len(split)))
-                batches.append(self.method.predict(done, x_BCHW).float())
+        with in_eval_mode(done):
+            starts = range(0, len(split), BATCH_SIZE)
+            batches = [self(done, self.images(split, start, start + BATCH_SIZE)).float() for start in starts]
         return torch.cat(batches, dim=1).cpu()
 
     def accuracy(self, done: Done, split: Split) -> float:
@@ -49,11 +52,17 @@ class Predictor:
 
     def all_splits(self, done: Done) -> dict[str, npt.NDArray[np.float32]]:
         """Logits of every split that a run is scored on."""
-        data = self.data
-        splits = {"test": data.test} | ({"validation": data.validation} if len(data.validation) else {})
-        splits |= {f"shifted/{name}": split for name, split in data.shifted.items()}
-        splits |= {f"out_of_distribution/{name}": split for name, split in data.out_of_distribution.items()}
-        return {name: self.logits(done, split).numpy() for name, split in splits.items()}
+        return {name: self.logits(done, split).numpy() for name, split in self._splits()}
+
+    def _splits(self) -> Iterator[tuple[str, Split]]:
+        """One after the other: corrupted sets are made when their turn comes, and not kept."""
+        yield "test", self.data.test
+        if len(self.data.validation):
+            yield "validation", self.data.validation
+        for name, split in self.data.shifted.items():
+            yield f"shifted/{name}", split
+        for name, split in self.data.out_of_distribution.items():
+            yield f"out_of_distribution/{name}", split
 
 
 @contextmanager

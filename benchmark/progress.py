@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -38,11 +38,15 @@ class Progress:
 
 
 class Reporter:
-    """Takes a run's progress; writes lines to standard error and the state to `progress.json` in the run's folder."""
+    """Takes a run's progress; writes lines to standard error and the state to `progress.json` in the run's folder.
 
-    def __init__(self, folder: Path, should_stop: Callable[[], bool]):
+    `log` gets the lines too, where standard error is not the log already.
+    """
+
+    def __init__(self, folder: Path, should_stop: Callable[[], bool], log: TextIO | None = None):
         self.folder = folder
         self.should_stop = should_stop
+        self.log = log
         self._written_at = 0.0
 
     def progress(self, progress: Progress) -> None:
@@ -55,36 +59,45 @@ class Reporter:
 
     def show(self, progress: Progress) -> None:
         if progress.epoch_ended:
-            self.line(f"{progress.stage} epoch {describe(asdict(progress))}")
+            self.line(epoch_line(progress))
 
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+        self.write_log(text)
+
+    def write_log(self, text: str) -> None:
+        if self.log is not None:
+            print(text, file=self.log, flush=True)
 
 
 class BarReporter(Reporter):
     """The same with a bar in place of lines."""
 
-    def __init__(self, folder: Path, should_stop: Callable[[], bool], bars: Bars, title: str):
-        super().__init__(folder, should_stop)
+    def __init__(self, folder: Path, should_stop: Callable[[], bool], log: TextIO, bars: Bars, title: str):
+        super().__init__(folder, should_stop, log)
         self._bars = bars
         self._bar = bars.add_task(title, total=1.0, state="starting")
 
     def show(self, progress: Progress) -> None:
-        state = f"{progress.stage} epoch {describe(asdict(progress))}"
-        self._bars.update(self._bar, completed=progress.share, state=state)
+        self._bars.update(self._bar, completed=progress.share, state=epoch_line(progress))
+        if progress.epoch_ended:
+            self.write_log(epoch_line(progress))
 
     def line(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False)
+        self.write_log(text)
 
 
 @contextlib.contextmanager
 def reporter(run: Run, folder: Path, should_stop: Callable[[], bool]) -> Iterator[Reporter]:
     """A reporter for standard error as it is."""
-    if not sys.stderr.isatty():
-        yield Reporter(folder, should_stop)
-        return
-    with bars() as shown:
-        yield BarReporter(folder, should_stop, shown, run.label)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log", "a", encoding="utf-8") as log:
+        if not sys.stderr.isatty():
+            yield Reporter(folder, should_stop, log)
+            return
+        with bars() as shown:
+            yield BarReporter(folder, should_stop, log, shown, run.label)
 
 
 def bars() -> Bars:
@@ -96,6 +109,10 @@ def bars() -> Bars:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+def epoch_line(progress: Progress) -> str:
+    return f"{progress.stage} epoch {describe(asdict(progress))}"
 
 
 def describe(progress: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ python -m benchmark.run quickstart --index 0
 
 import argparse
 import copy
-import functools
 import platform
 import signal
 import subprocess
@@ -14,11 +13,13 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from benchmark import cost, options
 from benchmark.config import Run, Study, expand, load_study
@@ -59,7 +60,7 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
     """The run's row: the one on disk, or trained, scored and written now.
 
     Raises Busy where another process holds the run, Stopped where it was asked to stop, UserError for data that are
-    missing or wrong, WorkError where results can't be written. Everything else that goes wrong is a failed row.
+    missing or wrong, OSError where results can't be written. Everything else that goes wrong is a failed row.
     """
     folder = results.run_dir(run.key)
     with claim(folder):
@@ -70,19 +71,16 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
             torch.set_num_threads(machine.threads)
         device = torch_device(machine.device)
         data = load(run.task, machine.location)
+        config = yaml.safe_dump({"label": run.label} | run.identity, sort_keys=False, allow_unicode=True)
         try:
+            write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
             row = _row(run, device, data) | _trained(run, folder, machine, device, data, report)
-        except (Stopped, UserError, WorkError):
+        except (Stopped, UserError, OSError):  # no result of the run
             raise
-        except OSError as error:
-            raise WorkError(f"{folder}: can't be written ({error.strerror or error})") from None
         except Exception as error:
             report.line(traceback.format_exc().rstrip())
             row = _row(run, device, data) | {"status": "failed", "reason": _reason(error)}
-        try:
-            results.write_row(row)
-        except OSError as error:
-            raise WorkError(f"{folder}: can't be written ({error.strerror or error})") from None
+        results.write_row(row)
         return row
 
 
@@ -100,7 +98,7 @@ def _trained(
     with trainer.clock.section("evaluation"), in_eval_mode(done):
         counted = _counted_costs(method, done, trainer)
         logits = trainer.predictor.all_splits(done)
-        speed = cost.measure_prediction(method, done, trainer.predictor.images(data.test, 0, 256))
+        speed = cost.measure_prediction(partial(trainer.predictor, done), trainer.predictor.images(data.test, 0, 256))
     labels = labels_of(data)
     write_logits(folder / "logits.safetensors", logits, labels)
     examples = score.examples(logits["test"], labels["test"])
@@ -160,7 +158,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-@functools.cache
+@cache
 def commit() -> str:
     """The commit of the code that runs, with `-dirty` where files differ from it; `unknown` outside a checkout."""
     root = Path(__file__).parents[1]

@@ -152,9 +152,9 @@ def parse_row(text: str) -> Row | None:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder. Raises OSError.
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
 
-    `durable=False` leaves out fsync, for files that may be lost with the machine.
+    Raises OSError, with the file's name. `durable=False` leaves out fsync, for files that may be lost with the machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -165,8 +165,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], durable: b
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
     if not durable:
         return

@@ -74,7 +74,7 @@ def sweep(study: Study, results: Results, machine: Machine, num_workers: int | N
     if not any(row["status"] == "done" for row in rows.values()):
         raise WorkError(f"no run of {study.name} finished: {_reasons(runs, results)}")
     print(summary_table(results, study))
-    say(f"report: {write_report(results, study)}")
+    say(f"report: {write_report(results, study) / 'report.html'}")
     if any(run.key not in rows or rows[run.key]["status"] == "failed" for run in runs):
         raise WorkError(_reasons(runs, results))
     return 0

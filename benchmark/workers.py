@@ -177,5 +177,5 @@ def _work(
     except WorkError as error:
         outcome.send(("unwritable", str(error)))
     except OSError as error:
-        outcome.send(("unwritable", f"{folder}: can't be written ({error.strerror})"))
+        outcome.send(("unwritable", f"{error.filename or folder}: can't be written ({error.strerror})"))
     sys.stderr.flush()

@@ -7,7 +7,6 @@ is set aside as `*.damaged` or replaced, with one line on standard error, and de
 import hashlib
 import json
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.numpy import save
 
 from benchmark.data.readers import Decoded
 from benchmark.data.sources import Location, Source
+from benchmark.store import write_atomically
 
 FORMAT_VERSION = 1
 
@@ -85,16 +85,7 @@ def _store(path: Path, name: str, fingerprint: str, decoded: Decoded) -> None:
         "class_names": json.dumps(decoded.class_names),
     }
     content = save({"images_NHWC": decoded.images_NHWC, "labels_N": decoded.labels_N}, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with open(unfinished, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(path, lambda file: file.write(content))
 
 
 def _contents_sha256(name: str, decoded: Decoded) -> str:
