@@ -7,8 +7,8 @@ and its crash ends nobody else. A worker has its own GPU, or its share of the CP
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -157,25 +157,28 @@ def _work(
 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    asked_to_stop, server = stop_on_signals(), os.getppid()
+    asked_to_stop = stop_on_signals()
+    # Asked for no event, a pipe's writing end still tells when the reading end is gone, and with it the sweep.
+    sweep = select.poll()
+    sweep.register(outcome.fileno(), 0)
     folder = results.run_dir(run.key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (1, 2):
             os.dup2(log, stream)
-        # Where the sweep is gone, so is the server, and the run saves its state and ends.
-        report = Reporter(folder, lambda: asked_to_stop() or os.getppid() != server)
+        report = Reporter(folder, lambda: asked_to_stop() or bool(sweep.poll(0)))
         row = execute(run, results, machine, report, retry_failed)
-        outcome.send((row["status"], row["reason"] or ""))
+        said = (row["status"], row["reason"] or "")
     except Busy:
-        outcome.send(("busy", ""))
+        said = ("busy", "")
     except Stopped:
-        outcome.send(("stopped", "stopped; the same sweep again goes on with it"))
+        said = ("stopped", "stopped; the same sweep again goes on with it")
     except UserError as error:
-        outcome.send(("wrong", str(error)))
+        said = ("wrong", str(error))
     except WorkError as error:
-        outcome.send(("unwritable", str(error)))
+        said = ("unwritable", str(error))
     except OSError as error:
-        outcome.send(("unwritable", f"{error.filename or folder}: can't be written ({error.strerror})"))
-    sys.stderr.flush()
+        said = ("unwritable", f"{error.filename or folder}: can't be written ({error.strerror})")
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to hear it
+        outcome.send(said)
