@@ -31,7 +31,9 @@ STUDIES = Path(__file__).parent / "studies"
 class Augmentation(Strict):
     """What happens to training images, in this order. Test images are only normalised."""
 
-    crop_padding: int = Field(default=4, ge=0, description="pixels of black around the image before the random crop")
+    crop_padding: int = Field(
+        default=4, ge=0, le=256, description="pixels of black around the image before the random crop"
+    )
     flip: bool = Field(default=True, description="mirror left to right with probability 1/2")
     cutout: int = Field(
         default=0, ge=0, description="side of the square set to the mean colour (DeVries & Taylor 2017)"
@@ -49,7 +51,7 @@ class Augmentation(Strict):
 class Recipe(Strict):
     """How every method of a study is trained: SGD with momentum under one schedule."""
 
-    epochs: float = Field(gt=0, description="passes over the training images")
+    epochs: float = Field(gt=0, le=1e6, description="passes over the training images")
     batch_size: int = Field(ge=1, description="distinct images per step and stream")
     learning_rate: float = Field(gt=0)
     schedule: Schedule = Step()
@@ -100,7 +102,9 @@ class TaskConfig(Strict):
     dataset: str
     network: dict[str, Any] = Field(description="a name and its options: {name: wide_resnet, depth: 28, width: 10}")
     folder: str | None = Field(default=None, description="dataset folder: its name below the data directory")
-    image_size: int | None = Field(default=None, ge=4, description="dataset folder: images are resized to this square")
+    image_size: int | None = Field(
+        default=None, ge=4, le=1024, description="dataset folder: images are resized to this square"
+    )
     train_on: Literal["split", "full"] = Field(default="split", description="full: no validation images are held out")
     train_images: int | None = Field(default=None, ge=1, description="a stratified subset; default all")
     validation_images: int | None = Field(

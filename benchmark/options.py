@@ -69,6 +69,9 @@ def _resolve_task(study: Study, index: int, task: TaskConfig, networks: Mapping[
 
 def _resolve_entry(study: Study, where: str, entry: MethodEntry, methods: Mapping[str, type]) -> list[MethodEntry]:
     grid = [value if isinstance(value, list) else [value] for value in entry.options.values()]
+    for option, tried in zip(entry.options, grid, strict=True):
+        if not tried:
+            raise UserError(f"{study.name}: {where}.{option}: a list of values to try holds at least one")
     resolved = []
     for values in itertools.product(*grid):
         try:

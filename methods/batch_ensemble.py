@@ -18,7 +18,7 @@ from methods.rank1 import FastInit, Rank1Conv2d, Rank1Linear
 
 @dataclass(frozen=True)
 class BatchEnsemble(Method):
-    num_members: Annotated[int, Field(ge=1)] = 4
+    num_members: Annotated[int, Field(ge=1, le=100)] = 4
     fast_init: Annotated[
         FastInit, Field(description="fast weights at the start: ±1 (paper) or N(1, 0.5²) (released)")
     ] = "random_sign"

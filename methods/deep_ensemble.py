@@ -21,7 +21,7 @@ from benchmark.seeding import seeded
 
 @dataclass(frozen=True)
 class DeepEnsemble(Method):
-    num_members: Annotated[int, Field(ge=1)] = 4
+    num_members: Annotated[int, Field(ge=1, le=100)] = 4
     execution: Annotated[
         Literal["sequential", "stacked"],
         Field(description="member after member, or all at once as one batched network; the same members either way"),

@@ -17,9 +17,9 @@ from methods.pairing import pair
 
 @dataclass(frozen=True)
 class Mimo(Method):
-    num_members: Annotated[int, Field(ge=1)] = 3
+    num_members: Annotated[int, Field(ge=1, le=100)] = 3
     batch_repetitions: Annotated[
-        int, Field(ge=1, description="times each image of a batch is used; rows and training cost grow with it")
+        int, Field(ge=1, le=100, description="times each image of a batch is used; rows and training cost grow with it")
     ] = 4
     input_repetition: Annotated[
         float, Field(ge=0, le=1, description="share of rows in which all members see the same image")

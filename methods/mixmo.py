@@ -21,7 +21,7 @@ from methods.pairing import pair
 
 @dataclass(frozen=True)
 class MixMo(Method):
-    num_members: Annotated[int, Field(ge=2)] = 2
+    num_members: Annotated[int, Field(ge=2, le=100)] = 2
     mixing: Annotated[Literal["linear", "patch"], Field(description="how features are mixed")] = "patch"
     patch_probability: Annotated[
         float, Field(ge=0, le=1, description="share of patch-mixed batches; the others are mixed linearly")
@@ -32,7 +32,7 @@ class MixMo(Method):
     alpha: Annotated[float, Field(gt=0, description="parameter of the Dirichlet distribution of λ")] = 2.0
     weight_root: Annotated[float, Field(gt=0, description="r: 1 weighs losses by λ, large r equally")] = 3.0
     batch_repetitions: Annotated[
-        int, Field(ge=1, description="times each image of a batch is used; rows and training cost grow with it")
+        int, Field(ge=1, le=100, description="times each image of a batch is used; rows and training cost grow with it")
     ] = 4
 
     def start(self, stage: Stage, task: Task, done: Done) -> nn.Module:

@@ -31,7 +31,7 @@ from methods.masks import KeptConv2d, conv_weights, deal, keep_highest, prune
 
 @dataclass(frozen=True)
 class Nfe(Method):
-    num_members: Annotated[int, Field(ge=2, description="exits")] = 3
+    num_members: Annotated[int, Field(ge=2, le=100, description="exits")] = 3
     sparsity: Annotated[float, Field(ge=0, lt=1, description="share of convolution weights pruned at the start")] = 0.0
     pruning: Annotated[Literal["snip", "random"], Field(description="what decides which weights are pruned")] = "snip"
     snip_images: Annotated[int, Field(ge=1, description="training images that SNIP scores on")] = 512

@@ -23,7 +23,7 @@ from methods.masks import MaskedNetwork, conv_weights, deal, keep_highest
 
 @dataclass(frozen=True)
 class PruneAndTune(Method):
-    num_members: Annotated[int, Field(ge=1)] = 6
+    num_members: Annotated[int, Field(ge=1, le=100)] = 6
     masks: Annotated[
         Literal["anti_random", "random", "partition"],
         Field(

@@ -77,6 +77,12 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         {"methods": [{"method": "nfe", "sparsity": 1.0}]},
         "sparsity: input should be less than 1, not 1.0",
     ),
+    "empty grid": ({"methods": [{"method": "nfe", "sparsity": []}]}, "methods[0].sparsity: a list of values to try"),
+    "endless training": ({"recipe": {"epochs": 1e308}}, "recipe.epochs: input should be less than or equal to 1000000"),
+    "crowd of members": (
+        {"methods": [{"method": "deep_ensemble", "num_members": 10**9}]},
+        "num_members: input should be less than or equal to 100, not 1000000000",
+    ),
     "bad value in a grid": ({"methods": [{"method": "nfe", "sparsity": [0.5, 1.0]}]}, "should be less than 1, not 1.0"),
     "sparsity of a fixed mask": ({"methods": [{"method": "prune_and_tune", "sparsity": 0.3}]}, "fix their own"),
     "bad deviation": (

@@ -18,7 +18,7 @@ class PreActResNet:
     MixMo's released network has neither there.
     """
 
-    width: Annotated[int, Field(ge=1)] = 1
+    width: Annotated[int, Field(ge=1, le=100)] = 1
     stem_stride: Literal[1, 2] = 1
 
     def build(

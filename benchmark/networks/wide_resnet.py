@@ -19,8 +19,8 @@ class WideResNet:
     second (the port that NFE and Prune-and-Tune start from, 5.951 G).
     """
 
-    depth: Annotated[int, Field(ge=10)] = 28
-    width: Annotated[int, Field(ge=1)] = 10
+    depth: Annotated[int, Field(ge=10, le=1000)] = 28
+    width: Annotated[int, Field(ge=1, le=100)] = 10
     stride_in: Literal["first", "second"] = "first"
 
     def __post_init__(self) -> None:
