@@ -132,7 +132,8 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TaskConfig":
-        if (self.dataset == "folder") != (self.folder is not None and self.image_size is not None):
+        of_folder = self.dataset == "folder"
+        if of_folder != (self.folder is not None) or of_folder != (self.image_size is not None):
             raise ValueError("folder and image_size go with dataset: folder, and it needs both")
         if self.folder is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.folder):
             raise ValueError(f"folder is a name below the data directory, not a path: {self.folder!r}")
@@ -179,6 +180,13 @@ class Study(Strict):
     recipe: Recipe
     methods: list[MethodEntry] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _has_a_folder_of_its_own(cls, name: str) -> str:
+        if name in ("runs", "published"):
+            raise ValueError(f"results/{name} is taken; call the study something else")
+        return name
 
     @field_validator("seeds")
     @classmethod
@@ -262,7 +270,15 @@ def expand(study: Study) -> list[Run]:
 
 def deviate(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """The study's recipe with some fields replaced; raises pydantic's ValidationError."""
-    return Recipe.model_validate(recipe.model_dump() | changes) if changes else recipe
+    if not changes:
+        return recipe
+    fields = recipe.model_dump()
+    for key, value in changes.items():
+        kept = fields.get(key)
+        # Of an augmentation, or of a schedule of the same name, what is not named stays.
+        merges = isinstance(kept, dict) and isinstance(value, dict) and value.get("name") == kept.get("name")
+        fields[key] = kept | value if merges else value
+    return Recipe.model_validate(fields)
 
 
 def _labels(entries: list[MethodEntry]) -> list[str]:

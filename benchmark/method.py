@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.config import Recipe
+from benchmark.config import Recipe as Recipe
 from benchmark.networks.backbone import Backbone
+from benchmark.schedules import OneCycle as OneCycle
 from benchmark.schedules import warmed_up
 
 Done = dict[str, nn.Module]
@@ -35,7 +36,8 @@ class Task:
     """The study's backbone, freshly initialised, from the parts passed in: `in_channels`, `num_outputs` (defaults: the
     image's channels, K), `conv`, `norm`, `linear` (defaults: torch's layers)."""
     train_batch: Callable[[int], tuple[Tensor, Tensor]]
-    """n training images, augmented and normalised, with labels: x_nCHW float32, y_n int64. For scores such as SNIP."""
+    """n training images (all, where there are fewer), augmented and normalised, with labels: x_nCHW float32, y_n int64.
+    For scores such as SNIP. Of an image mixed from two, the label is that of the larger part."""
 
 
 @dataclass(frozen=True)

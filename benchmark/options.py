@@ -18,7 +18,7 @@ def build(what: str, registry: Mapping[str, type], name: object, options: Mappin
 
     Raises ValueError with one line for an unknown name or option, a wrong type, or a value that is not allowed.
     """
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(unknown(what, name, registry))
     made = registry[str(name)]
     hints = typing.get_type_hints(made, include_extras=True)

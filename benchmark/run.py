@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -74,11 +75,13 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
         config = yaml.safe_dump({"label": run.label} | run.identity, sort_keys=False, allow_unicode=True)
         try:
             write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
-            row = _row(run, device, data) | _trained(run, folder, machine, device, data, report)
+            trained = _trained(run, folder, machine, device, data, report)
+            row = _row(run, device, data) | trained
         except (Stopped, UserError, OSError):  # no result of the run
             raise
         except Exception as error:
-            report.line(traceback.format_exc().rstrip())
+            if not isinstance(error, NonFiniteLossError):
+                report.line(traceback.format_exc().rstrip())
             row = _row(run, device, data) | {"status": "failed", "reason": _reason(error)}
         results.write_row(row)
         return row
@@ -99,6 +102,9 @@ def _trained(
         counted = _counted_costs(method, done, trainer)
         logits = trainer.predictor.all_splits(done)
         speed = cost.measure_prediction(partial(trainer.predictor, done), trainer.predictor.images(data.test, 0, 256))
+    for split, logits_MNK in logits.items():
+        if not np.isfinite(logits_MNK).all():
+            raise NonFiniteLossError(f"predictions of {split} are not finite")
     labels = labels_of(data)
     write_logits(folder / "logits.safetensors", logits, labels)
     examples = score.examples(logits["test"], labels["test"])

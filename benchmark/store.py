@@ -25,7 +25,10 @@ from benchmark.errors import UserError, WorkError
 
 Row = dict[str, Any]
 
-ROW_PARTS = ("key", "status", "metrics", "costs", "measured")
+ROW_PARTS = {
+    **dict.fromkeys(("key", "method", "status"), str),
+    **dict.fromkeys(("options", "task", "recipe", "metrics", "costs", "measured", "data", "environment"), dict),
+}
 """What a file must hold to be taken for a row."""
 
 
@@ -74,7 +77,7 @@ class Results:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError):
+        except UnicodeDecodeError:
             text = ""
         row = parse_row(text)
         if row is None or row["key"] != key:
@@ -91,8 +94,14 @@ class Results:
         """The study's rows by key: those collected before, renewed from the run folders at hand."""
         keys = [run.key for run in expand(study)]
         collected = self._collected(study.name)
-        rows = {key: self.row(key) or collected.get(key) for key in keys}
-        return {key: row for key, row in rows.items() if row is not None}
+        rows: dict[str, Row] = {}
+        for key in keys:
+            here, before = self.row(key), collected.get(key)
+            if before is not None and (here is None or (here["status"], before["status"]) == ("failed", "done")):
+                rows[key] = before
+            elif here is not None:
+                rows[key] = here
+        return rows
 
     def collect(self, study: Study) -> dict[str, Row]:
         """Write the study's rows and example files beside its grid, and return the rows by key.
@@ -146,9 +155,15 @@ def parse_row(text: str) -> Row | None:
         row = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or not all(part in row for part in ROW_PARTS):
+    if not isinstance(row, dict) or not all(isinstance(row.get(part), kind) for part, kind in ROW_PARTS.items()):
         return None
-    return row if row["status"] in ("done", "failed", "skipped") else None
+    numbers = [number for part in ("metrics", "costs", "measured") for number in row[part].values()]
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+        return None
+    is_whole = row["status"] in ("failed", "skipped") or (
+        row["status"] == "done" and all((row["metrics"], row["costs"]))
+    )
+    return row if is_whole else None
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:

@@ -88,7 +88,7 @@ def print_plan(study: Study, results: Results) -> None:
     rows, flops_of = results.rows(study), dict[str, int | None]()
     total = 0
     for index, run in enumerate(expand(study)):
-        kind = run.key.rpartition("-s")[0] + run.label  # equal for all seeds
+        kind = run.label + run.task.model_dump_json()  # equal for all seeds
         if kind not in flops_of:
             flops_of[kind] = predicted_training_flops(run, make_method(run))
         flops = flops_of[kind]
@@ -161,8 +161,8 @@ def _keep_study(study: Study, results: Results) -> None:
 def _train(todo: list[Run], results: Results, machine: Machine, num_workers: int | None, retry_failed: bool) -> None:
     import torch
 
-    num_gpus = torch.cuda.device_count() if machine.device != "cpu" else 0
-    # Small runs side by side beat threads inside of one.
+    num_gpus = {"cpu": 0, "auto": torch.cuda.device_count(), "cuda": torch.cuda.device_count()}.get(machine.device, 1)
+    # On a CPU, small runs side by side beat threads inside of one.
     pool = Pool(results, machine, num_workers or num_gpus or min(num_cores(), 4), num_gpus, retry_failed)
     with _shown(pool, len(todo)):
         pool.carry_out(todo)
@@ -228,6 +228,8 @@ class BarView(LineView):
 
     def start(self, run: Run) -> None:
         super().start(run)
+        if run.key in self.bars:  # started again: another sweep was at it
+            self.shown.remove_task(self.bars[run.key])
         self.bars[run.key] = self.shown.add_task(f"{run.label} seed {run.seed}", total=1.0, state="starting")
 
     def end(self, outcome: Outcome) -> None:

@@ -90,7 +90,8 @@ class Trainer:
                 self._restore(state["ledger"])
             else:
                 self._train_stage(stage, network, done)
-                checkpoint.save(path, self._state(network))
+                with self.clock.section("checkpoint"):
+                    checkpoint.save(path, self._state(network))
                 (self.folder / "checkpoint.state").unlink(missing_ok=True)
             done[stage.name] = network.eval()
         return done

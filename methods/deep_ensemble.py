@@ -14,8 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from benchmark.config import Recipe
-from benchmark.method import Done, Method, Stage, Task, cross_entropy
+from benchmark.method import Done, Method, Recipe, Stage, Task, cross_entropy
 from benchmark.seeding import seeded
 
 

@@ -62,7 +62,7 @@ class MixMo(Method):
 
     def _draw_shares(self, num_rows: int, device: torch.device) -> Tensor:
         alphas = torch.full((num_rows, self.num_members), self.alpha, device=device)
-        return torch.distributions.Dirichlet(alphas).sample()
+        return torch.distributions.Dirichlet(alphas, validate_args=False).sample()
 
     def _patch_probability(self, progress: float) -> float:
         return self.patch_probability * min(1.0, (1 - progress) / (1 - self.patch_until))

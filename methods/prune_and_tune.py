@@ -3,7 +3,8 @@
 The parent trains for most of the budget under the study's recipe. Each child copies it, loses a random share of every
 convolution's weights and is tuned for an equal part of what is left, with fresh momentum, under a one-cycle schedule
 from a hundredth of the learning rate to all of it and down to a millionth. Anti-random children come in pairs with
-complementary masks. Classifier, biases and batch normalisation are never masked. Members are the children alone.
+complementary masks. Classifier, biases and batch normalisation are never masked. Members are the children alone; the
+released evaluation averages the parent with them.
 """
 
 import copy
@@ -14,9 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from benchmark.config import Recipe
-from benchmark.method import Done, Method, Stage, Task, cross_entropy
-from benchmark.schedules import OneCycle
+from benchmark.method import Done, Method, OneCycle, Recipe, Stage, Task, cross_entropy
 from benchmark.seeding import seeded
 from methods.masks import MaskedNetwork, conv_weights, deal, keep_highest
 

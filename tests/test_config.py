@@ -87,6 +87,17 @@ def test_deviation_from_the_recipe_is_on_the_run(tiny_study: Callable[..., Path]
     assert run.deviations == {"batch_size": 16}
 
 
+def test_deviation_keeps_what_it_does_not_name(tiny_study: Callable[..., Path]) -> None:
+    [run] = grid(tiny_study(methods=[{"method": "mimo", "recipe": {"augmentation": {"cutout": 2}}}]))
+    assert run.recipe.augmentation.model_dump() == {
+        "crop_padding": 1,
+        "flip": False,
+        "cutout": 2,
+        "mixup": 0,
+        "cutmix": 0,
+    }
+
+
 def test_numbers_are_read_as_yaml_1_2_reads_them(tiny_study: Callable[..., Path]) -> None:
     path = tiny_study()
     path.write_text(path.read_text() + "\n")

@@ -34,13 +34,7 @@ def test_imports_follow_the_rules(path: Path) -> None:
     if name not in ("benchmark.run", "benchmark.speed") and not inside(name, "methods"):
         assert not [i for i in names if inside(i, "methods")], "only run.py and speed.py import methods"
     if inside(name, "methods") and name != "methods":
-        allowed = (
-            "benchmark.method",
-            "benchmark.networks",
-            "benchmark.seeding",
-            "benchmark.config",
-            "benchmark.schedules",
-        )
+        allowed = ("benchmark.method", "benchmark.networks", "benchmark.seeding")
         ours = [i for i in names if inside(i, "benchmark") or inside(i, "slurm")]
         assert all(any(inside(i, package) for package in allowed) for i in ours)
         from methods import METHODS

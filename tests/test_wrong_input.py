@@ -99,6 +99,12 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
     "bad severity": ({"task": {"shifted": {"severities": [6]}}}, "severities are 1 to 5"),
     "foreign to itself": ({"task": {"out_of_distribution": ["digits"]}}, "can't be out of distribution for itself"),
     "folder without name": ({"task": {"dataset": "folder"}}, "it needs both"),
+    "size without folder": ({"task": {"image_size": 8}}, "go with dataset: folder"),
+    "two networks": (
+        {"task": {"network": {"name": ["wide_resnet", "resnet"]}}},
+        "unknown network ['wide_resnet', 'resnet']",
+    ),
+    "taken name": ({"name": "runs"}, "results/runs is taken"),
     "folder elsewhere": ({"task": {"dataset": "folder", "folder": "../x", "image_size": 8}}, "not a path"),
     "full with validation": ({"task": {"train_on": "full"}}, "drop validation_images"),
     "batch too large": ({"recipe": {"batch_size": 201}}, "batch_size 201 is larger than the 200 training images"),
@@ -279,6 +285,20 @@ def test_damaged_line_of_collected_rows_is_left_out(tiny_study: Study, tmp_path:
     assert results.rows(study) == {}
     assert "1 damaged lines left out" in capsys.readouterr().err
     assert path.with_name("rows.jsonl.damaged").read_text() == '{"key": "cut off\n'
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"metrics": {}}, {"metrics": {"test/prob_mean/accuracy": "high"}}, {"costs": None}, {"key": 5}, {"status": "ok"}],
+)
+def test_row_edited_into_nonsense_is_no_row(edit: dict[str, Any]) -> None:
+    from benchmark.store import parse_row
+
+    parts: dict[str, Any] = {key: {} for key in ("options", "task", "recipe", "data", "environment")}
+    numbers = {"metrics": {"a": 0.5}, "costs": {"parameters": 1}, "measured": {"train_seconds": 1.0}}
+    row = {"key": "k", "method": "single", "status": "done"} | parts | numbers
+    assert parse_row(json.dumps(row)) == row
+    assert parse_row(json.dumps(row | edit)) is None
 
 
 def test_closed_pipe_is_no_error(tiny_study: Study) -> None:

@@ -1,6 +1,7 @@
 """What every method must do, run over all that are listed: a new method is tested by being one line in METHODS."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_losses_are_float32_under_bf16(name: str, data: TaskData, tmp_path: Path
     assert loss.dtype == torch.float32
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_training_agrees_with_eager(data: TaskData, tmp_path: Path) -> None:
     """Up to rounding; compiling has a clock of its own."""
     _, eager = trainer_of(make_run("single", epochs=1.0), data, tmp_path / "eager")
