@@ -7,13 +7,11 @@ results/runs/<key>/                      one run: row.json (the truth), checkpoi
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +19,7 @@ import pandas as pd
 import yaml
 
 from benchmark.config import Study, expand, read_study
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import UserError
 
 Row = dict[str, Any]
 
@@ -204,48 +202,6 @@ def set_aside(path: Path, why: str) -> None:
 
 def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
-
-
-class Busy(Exception):
-    """Another living process holds the run."""
-
-
-@contextlib.contextmanager
-def claim(run_dir: Path, patience_seconds: float = 0.2) -> Iterator[None]:
-    """Hold a run's folder; raises Busy where another process does. The kernel lets go when the holder dies."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise WorkError(f"{run_dir}: can't be written ({error.strerror})") from None
-    give_up_at = time.monotonic() + patience_seconds  # `is_held` looks for an instant by taking the lock
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    raise Busy(run_dir.name) from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_held(run_dir: Path) -> bool:
-    """Whether a living process holds the run."""
-    try:
-        descriptor = os.open(run_dir / "lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _write_if_changed(path: Path, content: bytes) -> None:
