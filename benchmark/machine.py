@@ -1,12 +1,18 @@
 """How runs are carried out here: nothing of it changes a run's numbers but by rounding. No torch."""
 
 import argparse
+import contextlib
 import os
-from dataclasses import dataclass
+import re
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.data.sources import Location
 from benchmark.errors import UserError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""What asks a run to save its state and stop; SIGUSR2 is sent by SLURM before a job's time limit and at preemption."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +23,36 @@ class Machine:
     """CPU threads of a run; None is torch's default, all cores."""
     checkpoint_seconds: float = 120.0
 
+    def from_anywhere(self) -> "Machine":
+        """The same for a process with another working folder."""
+        named = self.location.data_dir or os.environ.get("BENCHMARK_DATA")
+        data_dir = Path(named).expanduser().absolute() if named else None
+        return replace(self, location=replace(self.location, data_dir=data_dir))
+
 
 def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use; in a SLURM job those it was given, whether or not the cluster binds it to them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(cores, int(given)) if given.isdecimal() and int(given) else cores
+
+
+def num_oom_kills() -> int:
+    """Processes that the kernel killed so far for want of memory in this process's control group: a job's, a container's."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return 0
+    for controllers, path in groups:
+        if "memory" in controllers.split(","):
+            counts = Path("/sys/fs/cgroup/memory", path.lstrip("/"), "memory.oom_control")
+        else:  # version 2 of control groups
+            counts = Path("/sys/fs/cgroup", path.lstrip("/"), "memory.events")
+        with contextlib.suppress(OSError):
+            found = re.search(r"^oom_kill (\d+)$", counts.read_text(), re.MULTILINE)
+            if found:
+                return int(found[1])
+    return 0
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:

@@ -138,4 +138,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
         state = json.loads((folder / "progress.json").read_text())
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) and "share" in state else None
+    numbers = ("epoch", "num_epochs", "share", "loss", "images_per_second", "seconds_left", "updated")
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), int | float) for name in numbers):
+        return None
+    return state if isinstance(state.get("accuracy", ""), float | None) else None

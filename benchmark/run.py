@@ -7,13 +7,12 @@ import argparse
 import copy
 import platform
 import signal
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,20 @@ import torch
 import yaml
 
 from benchmark import cost, options
+from benchmark.code_version import code_version
 from benchmark.config import Run, Study, expand, load_study
 from benchmark.data.load import TaskData, load
+from benchmark.endings import Why, forget_ending
 from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.evaluate import in_eval_mode, labels_of, write_logits
-from benchmark.machine import Machine, add_machine_options, machine_from
+from benchmark.lock import Busy, Claim, claim, this_job
+from benchmark.machine import STOP_SIGNALS, Machine, add_machine_options, machine_from
 from benchmark.method import Done, Method
 from benchmark.metrics import score
 from benchmark.networks import NETWORKS
+from benchmark.plan import predicted_training_flops
 from benchmark.progress import Reporter, reporter
-from benchmark.store import Busy, Results, Row, claim, write_atomically
+from benchmark.store import Results, Row, write_atomically
 from benchmark.trainer import NonFiniteLossError, Stopped, Trainer
 from methods import METHODS
 
@@ -57,45 +60,64 @@ def make_method(run: Run) -> Method:
     return method
 
 
-def execute(run: Run, results: Results, machine: Machine, report: Reporter, retry_failed: bool = False) -> Row:
+def training_flops(run: Run) -> int | None:
+    """What training the run will cost; None where only its images' files would tell."""
+    return predicted_training_flops(run, make_method(run))
+
+
+def execute(run: Run, results: Results, machine: Machine, report: Reporter, retry_before: str | None = None) -> Row:
     """The run's row: the one on disk, or trained, scored and written now.
 
-    Raises Busy where another process holds the run, Stopped where it was asked to stop, UserError for data that are
-    missing or wrong, OSError where results can't be written. Everything else that goes wrong is a failed row.
+    A row that failed before `retry_before` (ISO time, UTC) counts as none. Raises Busy where another process holds the
+    run or took it over, Stopped where it was asked to stop, UserError for data that are missing or wrong, OSError where
+    results can't be written. Everything else that goes wrong is a failed row.
     """
     folder = results.run_dir(run.key)
-    with claim(folder):
+    with claim(folder) as claimed:
         row = results.row(run.key)
-        if row is not None and not (retry_failed and row["status"] == "failed"):
+        if row is not None and not (retry_before and row["status"] == "failed" and row["finished"] <= retry_before):
             return row
+        forget_ending(folder)
         if machine.threads:
             torch.set_num_threads(machine.threads)
         device = torch_device(machine.device)
         data = load(run.task, machine.location)
-        config = yaml.safe_dump({"label": run.label} | run.identity, sort_keys=False, allow_unicode=True)
         try:
-            write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
-            trained = _trained(run, folder, machine, device, data, report)
+            _write_origin(run, folder)
+            trained = _trained(run, folder, machine, device, data, report, claimed)
             row = _row(run, device, data) | trained
-        except (Stopped, UserError, OSError):  # no result of the run
+        except (Stopped, Busy, UserError, OSError):  # no result of the run
             raise
         except Exception as error:
             if not isinstance(error, NonFiniteLossError):
                 report.line(traceback.format_exc().rstrip())
-            row = _row(run, device, data) | {"status": "failed", "reason": _reason(error)}
+            failure, reason = _failure(error)
+            row = _row(run, device, data) | {"status": "failed", "failure": failure, "reason": reason}
+        claimed.check(now=True)
         results.write_row(row)
         return row
 
 
+def _write_origin(run: Run, folder: Path) -> None:
+    """What is trained, and by which code where that is not a commit's."""
+    config = yaml.safe_dump({"label": run.label} | run.identity, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
+    if code_version().diff:
+        write_atomically(folder / "code.diff", lambda file: file.write(code_version().diff.encode()))
+
+
 def _trained(
-    run: Run, folder: Path, machine: Machine, device: torch.device, data: TaskData, report: Reporter
+    run: Run, folder: Path, machine: Machine, device: torch.device, data: TaskData, report: Reporter, claimed: Claim
 ) -> dict[str, Any]:
     """The part of a row that comes of training, predicting and scoring."""
+
+    def should_stop() -> bool:
+        claimed.check()
+        return report.should_stop()
+
     method = make_method(run)
     cost.reset_peak_memory(device)
-    trainer = Trainer(
-        run, method, data, folder, device, machine.checkpoint_seconds, report.progress, should_stop=report.should_stop
-    )
+    trainer = Trainer(run, method, data, folder, device, machine.checkpoint_seconds, report.progress, should_stop)
     done = trainer.fit()
     peak_bytes = cost.peak_bytes(device)
     with trainer.clock.section("evaluation"), in_eval_mode(done):
@@ -143,7 +165,9 @@ def _row(run: Run, device: torch.device, data: TaskData) -> Row:
             "device": device_name(device),
             "threads": torch.get_num_threads(),
             "host": platform.node(),
-            "commit": commit(),
+            "job": this_job(),
+            "commit": str(code_version()),
+            "diff": code_version().diff_digest,
             "versions": {
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("torch", "torchvision", "numpy", "scipy")},
@@ -153,29 +177,15 @@ def _row(run: Run, device: torch.device, data: TaskData) -> Row:
     }
 
 
-def _reason(error: Exception) -> str:
-    """Why a run failed, in one line."""
-    if isinstance(error, NonFiniteLossError):
-        return str(error)
+def _failure(error: Exception) -> tuple[Why, str]:
+    """Why a run failed, as a class and in one line."""
     if isinstance(error, torch.OutOfMemoryError):
-        return f"out of memory on device: {str(error).splitlines()[0]}"
-    if isinstance(error, MemoryError):
-        return "out of memory on host"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-@cache
-def commit() -> str:
-    """The commit of the code that runs, with `-dirty` where files differ from it; `unknown` outside a checkout."""
-    root = Path(__file__).parents[1]
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=root, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return described.stdout.strip()
+        return "oom_device", f"out of memory on device: {str(error).splitlines()[0]}"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return "oom_host", "out of memory on host"
+    if isinstance(error, NonFiniteLossError):
+        return "error", str(error)
+    return "error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def device_name(device: torch.device) -> str:
@@ -189,9 +199,9 @@ def device_name(device: torch.device) -> str:
 
 
 def stop_on_signals() -> Callable[[], bool]:
-    """From now on SIGTERM and SIGINT ask to stop at the next step; the returned function says whether one came."""
+    """From now on signals ask to stop at the next step; the returned function says whether one came."""
     asked = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda signum, frame: asked.append(signum))
     return lambda: bool(asked)
 
@@ -217,8 +227,8 @@ def main() -> int:
     with reporter(run, results.run_dir(run.key), stop_on_signals()) as report:
         try:
             row = execute(run, results, machine, report)
-        except Busy:
-            report.line(f"{run.key}: another process is at it; left to that")
+        except Busy as busy:
+            report.line(f"{busy}; left to that")
             return 0
         except Stopped:
             raise WorkError(f"{run.key}: stopped; the same command goes on where it stopped") from None

@@ -6,6 +6,7 @@ and its crash ends nobody else. A worker has its own GPU, or its share of the CP
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import select
 import signal
@@ -18,13 +19,16 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any, Literal
 
 from benchmark.config import Run
+from benchmark.endings import Ending, write_ending
 from benchmark.errors import UserError, WorkError
-from benchmark.machine import Machine, num_cores
+from benchmark.lock import Busy, is_held, this_job
+from benchmark.machine import STOP_SIGNALS, Machine, num_cores, num_oom_kills
 from benchmark.progress import Reporter
-from benchmark.store import Busy, Results
+from benchmark.store import Results
 
 SECONDS_BEFORE_ASKING_AGAIN = 1.0
 """For a run that another sweep is at."""
+MOST_FAILED_STARTS = 5
 
 
 @dataclass(frozen=True)
@@ -52,26 +56,35 @@ class Pool:
     machine: Machine
     num_workers: int
     num_gpus: int
-    retry_failed: bool = False
+    retry_before: str | None = None
+    """Rows of runs that failed before this time (ISO, UTC) don't count."""
+    waits_for_others: bool = True
+    """Whether a run that another process is at is asked for again until that one is done."""
+    deadline: float = float("inf")
+    """On time.monotonic: then it stops as if asked to."""
     on_start: Callable[[Run], None] = lambda _: None
     on_end: Callable[[Outcome], None] = lambda _: None
     on_wait: Callable[[], None] = lambda: None
+    stopped_by: int | None = None
+    """The signal that ended the work early, 0 for the deadline."""
     _workers: list[Worker] = field(default_factory=list)
+    _oom_kills: int = field(default_factory=num_oom_kills)
+    _failed_starts: int = 0
 
     def carry_out(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Every run's outcome; a busy run is asked again until its holder is done.
+        """The outcomes of the runs that ended; of all, unless `stopped_by` tells otherwise.
 
-        Raises KeyboardInterrupt at Ctrl-C and SIGTERM, UserError and WorkError at the first wrong input or unwritable
-        folder that a run meets; always after the runs under way have saved their state.
+        Raises UserError and WorkError at the first wrong input or unwritable folder that a run meets. It returns or
+        raises after the runs under way have saved their state.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["benchmark.run"])
+        _start_forkserver()
         queue, not_before = deque(runs), dict.fromkeys((run.key for run in runs), 0.0)
         outcomes: list[Outcome] = []
-        asked_to_stop: list[int] = []
-        previous = {n: signal.signal(n, lambda n, _: asked_to_stop.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
         try:
-            while (queue or self._workers) and not asked_to_stop:
+            while (queue or self._workers) and self.stopped_by is None:
                 self._fill(context, queue, not_before)
                 wait([worker.process.sentinel for worker in self._workers], timeout=0.5)
                 self.on_wait()
@@ -80,19 +93,22 @@ class Pool:
                         raise UserError(outcome.reason)
                     if outcome.state == "unwritable":
                         raise WorkError(outcome.reason)
-                    if outcome.state == "busy":
+                    if outcome.state == "busy" and self.waits_for_others:
                         queue.append(outcome.run)
                         not_before[outcome.run.key] = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
                     else:
                         outcomes.append(outcome)
                         self.on_end(outcome)
+                if time.monotonic() > self.deadline:
+                    self.stopped_by = 0
         finally:
             self._stop()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        if asked_to_stop:
-            raise KeyboardInterrupt
         return outcomes
+
+    def _ask_to_stop(self, number: int, _: object) -> None:
+        self.stopped_by = number
 
     def _fill(self, context: Any, queue: deque[Run], not_before: dict[str, float]) -> None:
         """Start runs whose time has come on free workers."""
@@ -104,52 +120,94 @@ class Pool:
             if not_before[run.key] > time.monotonic():
                 queue.append(run)
                 continue
+            if self.waits_for_others and is_held(self.results.run_dir(run.key)):
+                queue.append(run)
+                not_before[run.key] = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
+                continue
             slot = min(free)
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(
-                target=_work, args=(run, self.results, *self._share(slot), self.retry_failed, sender)
+                target=_work, args=(run, self.results, *self._share(slot), self.retry_before, sender)
             )
-            process.start()
+            try:
+                process.start()
+            except (EOFError, OSError):
+                self._restart_forkserver(run)
+                queue.appendleft(run)
+                return
+            self._failed_starts = 0
             sender.close()
             self._workers.append(Worker(run, process, receiver, slot))
             self.on_start(run)
 
     def _share(self, slot: int) -> tuple[Machine, str | None]:
         """A worker's threads, and its GPU as CUDA_VISIBLE_DEVICES counts."""
+        threads = self.machine.threads or max(1, num_cores() // self.num_workers)
+        gpu = None
         if self.num_gpus and self.machine.device in ("auto", "cuda"):
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            gpu = slot % self.num_gpus
-            return self.machine, visible[gpu] if len(visible) >= self.num_gpus and visible[0] else str(gpu)
-        threads = self.machine.threads or max(1, num_cores() // self.num_workers)
-        return replace(self.machine, threads=threads), None
+            index = slot % self.num_gpus
+            gpu = visible[index] if len(visible) >= self.num_gpus and visible[0] else str(index)
+        return replace(self.machine, threads=threads), gpu
 
     def _ended(self) -> list[Outcome]:
         ended = [worker for worker in self._workers if not worker.process.is_alive()]
         self._workers = [worker for worker in self._workers if worker not in ended]
-        return [_outcome(worker) for worker in ended]
+        return [self._outcome(worker) for worker in ended]
+
+    def _outcome(self, worker: Worker) -> Outcome:
+        worker.process.join()
+        with contextlib.suppress(EOFError):
+            state, reason = worker.outcome.recv()
+            return Outcome(worker.run, state, reason)
+        code = worker.process.exitcode or 0
+        folder = self.results.run_dir(worker.run.key)
+        if self._ran_out_of_memory():
+            write_ending(folder, Ending("oom_host", final=True, job=this_job()))
+            return Outcome(worker.run, "crashed", "out of memory on host; --retry oom tries it again")
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        write_ending(folder, Ending("error", f"its process was {how}", job=this_job()))
+        return Outcome(worker.run, "crashed", f"its process was {how}; the same sweep again goes on with it")
+
+    def _ran_out_of_memory(self) -> bool:
+        """Whether the kernel has killed for want of memory since this was asked last."""
+        before, self._oom_kills = self._oom_kills, num_oom_kills()
+        return self._oom_kills > before
+
+    def _restart_forkserver(self, run: Run) -> None:
+        """The server was killed, perhaps before it could serve. Raises WorkError where that is no accident."""
+        self._failed_starts += 1
+        if self._failed_starts == MOST_FAILED_STARTS:
+            why = "out of memory on host" if self._ran_out_of_memory() else "it is killed again and again"
+            if why.startswith("out of memory"):
+                ending = Ending("oom_host", "before its first step", final=True, job=this_job())
+                write_ending(self.results.run_dir(run.key), ending)
+            raise WorkError(f"{run.key}: no process for it can be started: {why}")
+        _start_forkserver()
 
     def _stop(self) -> None:
         """Ask what still runs to save its state, and wait for it."""
-        for worker in self._workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-        self._workers = []
+        while self._workers:  # asked again, for a process that was just starting ignores it
+            for worker in self._workers:
+                with contextlib.suppress(ProcessLookupError):
+                    worker.process.terminate()
+            wait([worker.process.sentinel for worker in self._workers], timeout=1.0)
+            self._workers = [worker for worker in self._workers if worker.process.is_alive()]
 
 
-def _outcome(worker: Worker) -> Outcome:
-    worker.process.join()
-    with contextlib.suppress(EOFError):
-        state, reason = worker.outcome.recv()
-        return Outcome(worker.run, state, reason)
-    code = worker.process.exitcode or 0
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Outcome(worker.run, "crashed", f"its process was {how}; the same sweep again goes on with it")
+def _start_forkserver() -> None:
+    """SLURM, a terminal and `timeout` signal whole groups of processes. The server that forks the runs lets signals pass,
+    so that it lives to tell how they ended; each run listens for itself."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _work(
-    run: Run, results: Results, machine: Machine, gpu: str | None, retry_failed: bool, outcome: Connection
+    run: Run, results: Results, machine: Machine, gpu: str | None, retry_before: str | None, outcome: Connection
 ) -> None:
     """A run's process."""
     from benchmark.run import execute, stop_on_signals
@@ -168,10 +226,10 @@ def _work(
         for stream in (1, 2):
             os.dup2(log, stream)
         report = Reporter(folder, lambda: asked_to_stop() or bool(sweep.poll(0)))
-        row = execute(run, results, machine, report, retry_failed)
+        row = execute(run, results, machine, report, retry_before)
         said = (row["status"], row["reason"] or "")
-    except Busy:
-        said = ("busy", "")
+    except Busy as error:
+        said = ("busy", str(error))
     except Stopped:
         said = ("stopped", "stopped; the same sweep again goes on with it")
     except UserError as error:

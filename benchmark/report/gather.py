@@ -1,8 +1,9 @@
 """Rows of a study -> a tidy frame with one line per planned run, finished or not, grouped by task.
 
-Columns: key, label, method, task, dataset, network, seed, status (done, failed, skipped or missing), reason, device, then
-every metric under its own name (`test/prob_mean/accuracy`), every cost (`costs/…`, `measured/…`), and what follows from them:
-`test/<pooling>/gain` and, where the study holds a single network, `relative/costs/…` and `relative/measured/…`.
+Columns: key, label, method, task, dataset, network, seed, status (done, failed, skipped or missing), why (a class, of
+runs without a result), reason, device, then every metric under its own name (`test/prob_mean/accuracy`), every cost
+(`costs/…`, `measured/…`), and what follows from them: `test/<pooling>/gain` and, where the study holds a single network,
+`relative/costs/…` and `relative/measured/…`.
 """
 
 import math
@@ -13,8 +14,10 @@ from typing import Any
 import pandas as pd
 
 from benchmark.config import Run, Study, TaskConfig, expand
+from benchmark.endings import TEXTS
 from benchmark.metrics.pooling import POOLINGS
 from benchmark.report.palette import Style, choose_styles
+from benchmark.states import FINISHED, NOT_SUBMITTED, RUNNING, RunState, run_states
 from benchmark.statistics import Estimate, estimate_mean
 from benchmark.store import Results, Row, warn
 
@@ -68,6 +71,15 @@ class TaskResults:
         return source in self.runs and bool(self.runs[source].notna().any())
 
     @property
+    def unfinished(self) -> str:
+        """`3 of 14 runs are missing here: 1 out of memory on device, 2 not run yet.`; empty where none is."""
+        whys = self.runs.loc[self.runs["status"] != "done", "why"].value_counts(sort=False)
+        if whys.empty:
+            return ""
+        classes = ", ".join(f"{count} {why}" for why, count in sorted(whys.items()))
+        return f"{whys.sum()} of {len(self.runs)} runs are missing here: {classes}."
+
+    @property
     def devices(self) -> list[str]:
         return sorted(set(self.runs["device"]) - {""})
 
@@ -100,11 +112,12 @@ class Gathered:
 
 def gather(results: Results, study: Study, rows: dict[str, Row], pooling: str = "prob_mean") -> Gathered:
     planned = expand(study)
+    states = {known.run.key: known for known in run_states(planned, results, rows)}
     styles = choose_styles((run.label, run.method) for run in planned)
     tasks, parts = [], []
     for name, title, task in _name_tasks(study.tasks):
         of_task = [run for run in planned if run.task == task]
-        part = pd.DataFrame([_line(run, rows.get(run.key), name) for run in of_task])
+        part = pd.DataFrame([_line(states[run.key], rows.get(run.key), name) for run in of_task])
         part = _with_relative(part, _reference(of_task))
         first = {run.label: run for run in reversed(of_task)}
         entries = [
@@ -116,7 +129,9 @@ def gather(results: Results, study: Study, rows: dict[str, Row], pooling: str = 
     return Gathered(study, rows, pd.concat(parts, ignore_index=True), tasks)
 
 
-def _line(run: Run, row: Row | None, task_name: str) -> dict[str, Any]:
+def _line(known: RunState, row: Row | None, task_name: str) -> dict[str, Any]:
+    run = known.run
+    why, reason = _missing(known)
     line: dict[str, Any] = {
         "key": run.key,
         "label": run.label,
@@ -126,7 +141,8 @@ def _line(run: Run, row: Row | None, task_name: str) -> dict[str, Any]:
         "network": run.task.network_slug,
         "seed": run.seed,
         "status": row["status"] if row else "missing",
-        "reason": str(row.get("reason") or "") if row else "",
+        "why": why,
+        "reason": reason,
         "device": environment_of(row).get("device", "") if row else "",
     }
     if row and row["status"] == "done":
@@ -137,6 +153,17 @@ def _line(run: Run, row: Row | None, task_name: str) -> dict[str, Any]:
             if ensemble is not None and member is not None:
                 line[f"test/{pooling}/gain"] = ensemble - member
     return line
+
+
+def _missing(known: RunState) -> tuple[str, str]:
+    """Why a run has no result, as a class and in more words; from the run's own files, not from a cluster's queue."""
+    if known.state == FINISHED:
+        return "", known.detail
+    if known.state == NOT_SUBMITTED:
+        return "not run yet", "not run yet"
+    if known.state == RUNNING:
+        return RUNNING, RUNNING  # how far it is, a report need not tell
+    return TEXTS[known.why] if known.why else known.state, known.detail
 
 
 def environment_of(row: Row) -> dict[str, Any]:

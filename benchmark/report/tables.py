@@ -116,8 +116,7 @@ def unfinished(task: TaskResults) -> Table | None:
     styles = {entry.label: entry.style for entry in task.entries}
     columns = [Column(name, name) for name in ("method", "seed", "status", "reason")]
     rows: list[list[Cell | str]] = [
-        [run["label"], str(run["seed"]), run["status"], run["reason"] or "not run yet"]
-        for run in missing.to_dict("records")
+        [run["label"], str(run["seed"]), run["status"], run["reason"]] for run in missing.to_dict("records")
     ]
     text = "They count as planned in every cell above and enter no mean."
     return Table(
@@ -206,7 +205,7 @@ def _table(
             [f"{entry.label} {marks.get(entry.label, '')}".strip(), *(cells[source][index] for source in kept)]
             for index, entry in enumerate(task.entries)
         ],
-        [*notes, *deviations],
+        [*notes, *([task.unfinished] if task.unfinished else []), *deviations],
         [entry.style for entry in task.entries],
     )
 
