@@ -1,126 +1,230 @@
-"""Run what is missing of a study: plan the grid, train, show progress, end with the table and the report.
+"""Run what is missing of a study, here or on a SLURM cluster: plan the grid, train, show progress, end with the report.
 
 python -m benchmark.sweep quickstart
-python -m benchmark.sweep my-study.yaml --workers 2
-python -m benchmark.sweep cifar100-resnet18 --dry-run
+python -m benchmark.sweep my-study.yaml --dry-run
+python -m benchmark.sweep cifar100-resnet18 --on slurm --cluster slurm/clusters/one_gpu_per_run.yaml
 """
 
 import argparse
-import contextlib
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
+from datetime import UTC, datetime
+from pathlib import Path
 
 from benchmark.config import Run, Study, expand, load_study
+from benchmark.endings import RETRIES
 from benchmark.errors import UserError, WorkError, exit_code
+from benchmark.forecast import Forecaster
 from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
-from benchmark.progress import bars, describe, duration, read_progress
 from benchmark.report.write import summary_table, write_report
-from benchmark.store import Results, is_held
-from benchmark.workers import Outcome, Pool
+from benchmark.states import FAILED, FINISHED, INTERRUPTED, NOT_SUBMITTED, QUEUED, RUNNING, RunState, run_states, to_do
+from benchmark.store import Results
+from benchmark.views import count_states, say, shown_progress, status_lines, watch
+from benchmark.workers import Pool
+from slurm.profile import Profile, load_profile
+from slurm.states import ask_queue, cluster_states
 
-# torch is imported inside functions, so that --help and --status answer at once.
+# torch and submitit are imported inside functions, so that --help and --status answer at once.
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    _check_combination(arguments)
+    results = Results(arguments.results)
+    if arguments.status or arguments.watch:
+        study = _planned(arguments.study, results)
+        return show_status(study, results, arguments.watch)
+    if arguments.cancel:
+        return cancel(_planned(arguments.study, results), results)
+    study, machine = _resolved(arguments.study), machine_from(arguments)
+    if arguments.on == "slurm":
+        profile = load_profile(arguments.cluster)
+        if arguments.dry_run:
+            return print_submission(study, results, profile, arguments.retry)
+        return submit(study, results, machine, profile, arguments.retry)
+    if arguments.dry_run:
+        return print_plan(study, results)
+    return sweep(study, results, machine, arguments.workers, arguments.retry, arguments.time_limit)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", help="a packaged study or a YAML file")
+    parser.add_argument("--on", choices=["local", "slurm"], default="local", help="where to run (default: local)")
+    parser.add_argument("--cluster", type=Path, metavar="FILE", help="the cluster's profile, with --on slurm")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="list the runs and their predicted cost; train nothing")
+    what.add_argument("--dry-run", action="store_true", help="print what would run and its predicted cost; run nothing")
     what.add_argument("--status", action="store_true", help="list the state of every run")
-    what.add_argument("--retry", choices=["failed"], help="run failed runs again as well")
+    what.add_argument("--watch", action="store_true", help="show the states until nothing runs or waits any more")
+    what.add_argument("--cancel", action="store_true", help="cancel this study's jobs on the cluster, no others")
     parser.add_argument(
-        "--workers", type=positive, help="runs at once (default: one per GPU, else one per core up to 4)"
+        "--retry", choices=sorted(RETRIES), help="run failed runs again as well, of all classes or of one"
     )
+    parser.add_argument(
+        "--workers", type=positive, help="runs at once, here (default: one per GPU, else one per core up to 4)"
+    )
+    parser.add_argument("--time-limit", type=positive, metavar="MIN", help="stop in time, here: the same sweep goes on")
     add_machine_options(parser)
-    arguments = parser.parse_args()
-    results = Results(arguments.results)
-    if arguments.status:
-        print_status(_planned(arguments.study, results), results)
-        return 0
-    if arguments.dry_run:
-        print_plan(_resolved(arguments.study), results)
-        return 0
-    machine = machine_from(arguments)
-    return sweep(_resolved(arguments.study), results, machine, arguments.workers, arguments.retry == "failed")
+    return parser
 
 
-def sweep(study: Study, results: Results, machine: Machine, num_workers: int | None, retry_failed: bool = False) -> int:
+def _check_combination(arguments: argparse.Namespace) -> None:
+    """Raises UserError."""
+    if arguments.on == "slurm":
+        for option, value in (("--workers", arguments.workers), ("--time-limit", arguments.time_limit)):
+            if value is not None:
+                raise UserError(f"{option} is for runs here; on a cluster the profile says it")
+        if arguments.cluster is None and not (arguments.status or arguments.watch or arguments.cancel):
+            raise UserError("--on slurm needs --cluster FILE (see slurm/clusters/ for examples)")
+    elif arguments.cluster is not None:
+        raise UserError("--cluster goes with --on slurm")
+
+
+def sweep(
+    study: Study,
+    results: Results,
+    machine: Machine,
+    num_workers: int | None,
+    retry: str | None = None,
+    limit_minutes: int | None = None,
+) -> int:
     """Train what is missing, then write and print what there is; 1 where a run failed or is still missing."""
+    begun = time.monotonic()
     results.create()
     runs = expand(study)
-    rows = results.rows(study)
-    states = {run.key: rows[run.key]["status"] if run.key in rows else "missing" for run in runs}
-    todo = [run for run in runs if states[run.key] == "missing" or (retry_failed and states[run.key] == "failed")]
+    states = known_states(study, runs, results)
+    todo = to_do(states, retry)
+    waits = [known.run for known in states if known.state == RUNNING]  # for others: it ends with the whole table
     if todo:
-        _prepare(study, todo, machine)
+        _prepare(study, todo, machine, here=True)
     _keep_study(study, results)
-    say(f"{study.name}: {len(runs)} runs, {len(runs) - len(todo)} there already, {len(todo)} to do")
-    interrupted = False
-    if todo:
-        try:
-            _train(todo, results, machine, num_workers, retry_failed)
-        except KeyboardInterrupt:
-            interrupted = True
+    there = len(runs) - len(todo) - len(waits)
+    say(f"{study.name}: {len(runs)} runs, {there} there already, {len(todo) + len(waits)} to do")
+    if todo or waits:
+        deadline = begun + 60 * limit_minutes if limit_minutes else float("inf")
+        stopped_by = _train(todo + waits, results, machine, num_workers, bool(retry), deadline)
+        if stopped_by:
+            results.collect(study)
+            raise KeyboardInterrupt
+        if stopped_by == 0:
+            say(f"stopped after {limit_minutes} minutes; the same command goes on")
+    return finish(study, runs, results)
+
+
+def finish(study: Study, runs: list[Run], results: Results) -> int:
+    """Write the report and print the table; 1 where a run failed or is missing."""
     rows = results.collect(study)
-    if interrupted:
-        raise KeyboardInterrupt
+    states = known_states(study, runs, results)
     if not any(row["status"] == "done" for row in rows.values()):
-        raise WorkError(f"no run of {study.name} finished: {_reasons(runs, results)}")
+        raise WorkError(f"no run of {study.name} finished: {_reasons(states, results)}")
     print(summary_table(results, study))
     say(f"report: {write_report(results, study) / 'report.html'}")
-    if any(run.key not in rows or rows[run.key]["status"] == "failed" for run in runs):
-        raise WorkError(_reasons(runs, results))
+    if any(known.state != FINISHED for known in states):
+        raise WorkError(_reasons(states, results))
     return 0
 
 
-def print_plan(study: Study, results: Results) -> None:
-    """The grid on standard output, a line per run with its state and predicted cost."""
-    from benchmark.plan import predicted_training_flops
-    from benchmark.run import make_method
+def known_states(study: Study, runs: list[Run], results: Results) -> list[RunState]:
+    """From the project's own files; where runs are unfinished, from the cluster's queue and accounting too."""
+    states = list(run_states(runs, results, results.rows(study)))
+    if all(known.state in (FINISHED, RUNNING) for known in states):
+        return states
+    queue = ask_queue(study.name, results)
+    return states if queue is None else cluster_states(states, results, study.name, queue)
 
-    rows, flops_of = results.rows(study), dict[str, int | None]()
+
+def show_status(study: Study, results: Results, watched: bool) -> int:
+    """The state of every run on standard output, and the counts."""
+    runs = expand(study)
+    if watched:
+        watch(study.name, lambda: known_states(study, runs, results))
+        return 0
+    states = known_states(study, runs, results)
+    for line in status_lines(states, results):
+        print(line)
+    print(f"{study.name}: {count_states(states)}")
+    return 0
+
+
+def print_plan(study: Study, results: Results) -> int:
+    """The grid on standard output, a line per run with its state and predicted cost."""
+    from benchmark.run import training_flops
+
+    runs = expand(study)
+    states = known_states(study, runs, results)
+    flops_of: dict[str, int | None] = {}
     total = 0
-    for index, run in enumerate(expand(study)):
+    for index, known in enumerate(states):
+        run = known.run
         kind = run.label + run.task.model_dump_json()  # equal for all seeds
         if kind not in flops_of:
-            flops_of[kind] = predicted_training_flops(run, make_method(run))
+            flops_of[kind] = training_flops(run)
         flops = flops_of[kind]
-        state = rows[run.key]["status"] if run.key in rows else "missing"
-        total += flops or 0 if state == "missing" else 0
+        total += flops or 0 if known.is_to_do else 0
         cost = "unknown until the images are read" if flops is None else f"{flops:.3g} training FLOPs"
-        print(f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {state}  {cost}")
-    missing = sum(run.key not in rows for run in expand(study))
-    print(f"{study.name}: {len(expand(study))} runs, {missing} missing, {total:.3g} training FLOPs to do")
+        print(f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {known.state}  {cost}")
+    print(f"{study.name}: {len(runs)} runs: {count_states(states)}; {total:.3g} training FLOPs to do")
+    return 0
 
 
-def print_status(study: Study, results: Results) -> None:
-    """The state of every run on standard output, and the counts."""
-    rows, states = results.rows(study), Counter[str]()
-    for index, run in enumerate(expand(study)):
-        folder = results.run_dir(run.key)
-        said = read_progress(folder)
-        if run.key in rows:
-            state, detail = rows[run.key]["status"], rows[run.key]["reason"] or ""
-        elif is_held(folder):
-            state, detail = "running", f"{said['stage']} epoch {describe(said)}" if said else ""
-        elif said:
-            state, detail = "interrupted", f"at {100 * said['share']:.0f} %; the same sweep goes on with it"
-        else:
-            state, detail = "missing", ""
-        states[state] += 1
-        print(f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {state}  {detail}".rstrip())
-    print(f"{study.name}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+def print_submission(study: Study, results: Results, profile: Profile, retry: str | None) -> int:
+    """What would be submitted, on standard output; submits nothing."""
+    from slurm.launch import max_array_size, plan
+
+    states = known_states(study, expand(study), results)
+    planned = plan(states, profile, _forecaster(study, results, profile), retry, max_array_size())
+    for line in planned.lines():
+        print(line)
+    print(f"{study.name}: {len(states)} runs: {count_states(states)}")
+    return 0
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def submit(study: Study, results: Results, machine: Machine, profile: Profile, retry: str | None) -> int:
+    """Submit what is missing as job arrays and return; where nothing is missing any more, end as a sweep here does."""
+    from slurm import scheduler
+    from slurm.launch import launch
+
+    scheduler.require()
+    results.create()
+    runs = expand(study)
+    states = known_states(study, runs, results)
+    if todo := to_do(states, retry):
+        _prepare(study, todo, machine, here=False)
+    _keep_study(study, results)
+
+    def own_states() -> list[RunState]:
+        return list(run_states(runs, results, results.rows(study)))
+
+    forecaster = _forecaster(study, results, profile)
+    states, submission = launch(study, results, machine.from_anywhere(), profile, own_states, forecaster, retry, say)
+    if submission is not None:
+        jobs = ", ".join(f"{array.job} ({len(array.tasks)} tasks)" for array in submission.arrays)
+        print(f"{study.name}: submitted {sum(len(t) for a in submission.arrays for t in a.tasks)} runs as {jobs}")
+
+        return 0
+    print(f"{study.name}: {count_states(states)}; nothing to submit")
+    if any(known.state in (RUNNING, QUEUED) for known in states):
+        return 0
+    return finish(study, runs, results)
+
+
+def cancel(study: Study, results: Results) -> int:
+    from slurm.launch import cancel as cancel_jobs
+
+    print(f"{study.name}: cancelled {cancel_jobs(study.name, results)} jobs")
+    return 0
+
+
+def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
+    def count(run: Run) -> int | None:
+        from benchmark.run import training_flops
+
+        return training_flops(run)
+
+    stated = profile.training_tflops and profile.training_tflops * 1e12
+    return Forecaster(results.rows(study).values(), count, profile.device, stated)
 
 
 def _resolved(name_or_path: str) -> Study:
@@ -132,15 +236,21 @@ def _resolved(name_or_path: str) -> Study:
 def _planned(name_or_path: str, results: Results) -> Study:
     """The grid as it was swept last, else as it would be swept now."""
     name = load_study(name_or_path).name
-    return results.read_study(name) if (results.study_dir(name) / "study.yaml").is_file() else _resolved(name_or_path)
+    if (results.study_dir(name) / "study.yaml").is_file():
+        try:
+            return results.read_study(name)
+        except UserError as error:  # damaged, or of another version of this project
+            say(f"warning: {error}; the grid is taken from {name_or_path}")
+    return _resolved(name_or_path)
 
 
-def _prepare(study: Study, todo: list[Run], machine: Machine) -> None:
+def _prepare(study: Study, todo: list[Run], machine: Machine, *, here: bool) -> None:
     """Read every data set once, so that what is missing or doesn't fit is said before anything starts."""
     from benchmark.data.load import load
     from benchmark.run import torch_device
 
-    torch_device(machine.device)
+    if here:
+        torch_device(machine.device)
     for task in {run.task.model_dump_json(): run.task for run in todo}.values():
         num_train = len(load(task, machine.location).train)
         for run in todo:
@@ -158,96 +268,41 @@ def _keep_study(study: Study, results: Results) -> None:
         raise UserError(f"results folder {results.root}: can't be written ({error.strerror})") from None
 
 
-def _train(todo: list[Run], results: Results, machine: Machine, num_workers: int | None, retry_failed: bool) -> None:
+def _train(
+    todo: list[Run], results: Results, machine: Machine, num_workers: int | None, retries: bool, deadline: float
+) -> int | None:
+    """The signal that ended it early, 0 for the deadline."""
     import torch
 
     num_gpus = {"cpu": 0, "auto": torch.cuda.device_count(), "cuda": torch.cuda.device_count()}.get(machine.device, 1)
-    # On a CPU, small runs side by side beat threads inside of one.
-    pool = Pool(results, machine, num_workers or num_gpus or min(num_cores(), 4), num_gpus, retry_failed)
-    with _shown(pool, len(todo)):
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    pool = Pool(
+        results,
+        machine,
+        num_workers or num_gpus or min(num_cores(), 4),  # on a CPU, small runs side by side beat threads inside of one
+        num_gpus,
+        retry_before=now if retries else None,
+        deadline=deadline,
+    )
+    with shown_progress(pool, len(todo)):
         pool.carry_out(todo)
+    return pool.stopped_by
 
 
-def _reasons(runs: list[Run], results: Results) -> str:
+def _reasons(states: list[RunState], results: Results) -> str:
     """What failed or is missing, in one line."""
-    states = []
-    for run in runs:
-        row = results.row(run.key)
-        if row is None:
-            states.append(f"{run.key} did not finish")
-        elif row["status"] == "failed":
-            states.append(f"{run.key}: {row['reason']} (log: {results.run_dir(run.key) / 'log'})")
-    more = f"; and {len(states) - 3} more" if len(states) > 3 else ""
-    return f"{len(states)} of {len(runs)} runs failed or are missing: " + "; ".join(states[:3]) + more
+    unfinished = [known for known in states if known.state != FINISHED]
+    shown = [f"{known.run.key}: {_reason(known, results)}" for known in unfinished[:3]]
+    more = f"; and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+    return f"{len(unfinished)} of {len(states)} runs failed or are missing: " + "; ".join(shown) + more
 
 
-@contextlib.contextmanager
-def _shown(pool: Pool, num_runs: int) -> Iterator[None]:
-    """Show the pool's progress: bars on a terminal, a line per run elsewhere."""
-    if sys.stderr.isatty():
-        with bars() as shown:
-            view = BarView(pool, shown, num_runs)
-            pool.on_start, pool.on_end, pool.on_wait = view.start, view.end, view.refresh
-            yield
-    else:
-        lines = LineView(num_runs)
-        pool.on_start, pool.on_end = lines.start, lines.end
-        yield
-
-
-class LineView:
-    """A line when a run starts and when it ends."""
-
-    def __init__(self, num_runs: int):
-        self.num_runs, self.num_ended = num_runs, 0
-        self.started_at: dict[str, float] = {}
-
-    def start(self, run: Run) -> None:
-        self.started_at[run.key] = time.monotonic()
-
-    def end(self, outcome: Outcome) -> None:
-        self.num_ended += 1
-        self.show(f"[{self.num_ended}/{self.num_runs}] {self.describe(outcome)}")
-
-    def describe(self, outcome: Outcome) -> str:
-        took = duration(time.monotonic() - self.started_at[outcome.run.key])
-        return f"{outcome.run.key}  {outcome.state} after {took}  {outcome.reason}".rstrip()
-
-    def show(self, line: str) -> None:
-        say(line)
-
-
-class BarView(LineView):
-    """The same lines above a bar for the study and one for each run under way."""
-
-    def __init__(self, pool: Pool, shown: Bars, num_runs: int):
-        super().__init__(num_runs)
-        self.pool, self.shown = pool, shown
-        self.whole = shown.add_task("study", total=num_runs, state=f"0/{num_runs} runs")
-        self.bars: dict[str, TaskID] = {}
-
-    def start(self, run: Run) -> None:
-        super().start(run)
-        if run.key in self.bars:  # started again: another sweep was at it
-            self.shown.remove_task(self.bars[run.key])
-        self.bars[run.key] = self.shown.add_task(f"{run.label} seed {run.seed}", total=1.0, state="starting")
-
-    def end(self, outcome: Outcome) -> None:
-        super().end(outcome)
-        self.shown.remove_task(self.bars.pop(outcome.run.key))
-
-    def refresh(self) -> None:
-        shares = 0.0
-        for key, bar in self.bars.items():
-            said = read_progress(self.pool.results.run_dir(key))
-            if said:
-                shares += said["share"]
-                self.shown.update(bar, completed=said["share"], state=f"{said['stage']} epoch {describe(said)}")
-        state = f"{self.num_ended}/{self.num_runs} runs"
-        self.shown.update(self.whole, completed=self.num_ended + shares, state=state)
-
-    def show(self, line: str) -> None:
-        self.shown.console.print(line, markup=False, highlight=False)
+def _reason(known: RunState, results: Results) -> str:
+    if known.state == FAILED:
+        return f"{known.detail} (log: {results.run_dir(known.run.key) / 'log'})"
+    if known.state in (INTERRUPTED, NOT_SUBMITTED):
+        return f"did not finish{f' ({known.detail})' if known.detail else ''}"
+    return known.state
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.store import Results, claim
+from benchmark.lock import claim, look
+from benchmark.store import Results
 
 Study = Callable[..., Path]
 DIVERGES = {"learning_rate": 1e30, "schedule": {"name": "constant"}}
@@ -121,7 +122,7 @@ def test_crash_of_one_run_ends_that_run_alone(tiny_study: Study, tmp_path: Path)
     assert "killed by SIGKILL" in err
     assert {row["method"]: row["status"] for row in rows_of(results)} == {"single": "done"}
     _, status, _ = finished(command(study, "--results", results, "--status"))
-    assert "1 done, 1 interrupted" in status
+    assert "1 finished, 1 interrupted" in status
     assert sweep(study, results)[0] == 0
     assert [row["status"] for row in rows_of(results)] == ["done", "done"]
 
@@ -150,11 +151,11 @@ def test_status_and_dry_run_train_nothing(tiny_study: Study, tmp_path: Path) -> 
     study, results = tiny_study(methods=["single", "mimo"]), tmp_path / "results"
     code, out, _ = finished(command(study, "--results", results, "--dry-run"))
     assert code == 0
-    assert "2 runs, 2 missing" in out
+    assert "2 runs: 2 not submitted" in out
     assert out.count("training FLOPs") == 3
     code, out, _ = finished(command(study, "--results", results, "--status"))
     assert code == 0
-    assert "2 missing" in out
+    assert "2 not submitted" in out
     assert not results.exists()
 
 
@@ -192,16 +193,8 @@ def _pid_training(results: Path, method: str, process: subprocess.Popen[str]) ->
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         for run in results.glob(f"runs/*{method}*"):
-            if (run / "progress.json").exists():
-                for candidate in Path("/proc").iterdir():
-                    if candidate.name.isdigit() and _holds(candidate, run / "lock"):
-                        return int(candidate.name)
+            lock = look(run)
+            if (run / "progress.json").exists() and lock is not None and lock.owner is not None:
+                return lock.owner.process
         time.sleep(0.02)
     raise AssertionError("no run started")
-
-
-def _holds(process: Path, lock: Path) -> bool:
-    try:
-        return any(os.readlink(fd) == str(lock) for fd in (process / "fd").iterdir())
-    except OSError:
-        return False

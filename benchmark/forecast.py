@@ -1,0 +1,87 @@
+"""How long a run will take, from the study's earlier runs or from a stated throughput. No torch unless FLOPs are counted."""
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmark.config import Run
+from benchmark.store import Row
+
+START_SECONDS = 60.0
+"""Allowed to every task for starting Python, reading images and compiling, where no earlier run tells."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    seconds: float | None
+    source: str
+    """Where it comes from, for people."""
+
+
+class Forecaster:
+    """Predicts runs on one device. `device` is as rows name it; None takes the rows' own where they agree on one."""
+
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        count_flops: Callable[[Run], int | None],
+        device: str | None = None,
+        stated_flops_per_second: float | None = None,
+    ):
+        done = [row for row in rows if row["status"] == "done"]
+        devices = {row["environment"].get("device", "") for row in done}
+        self.device = device or (devices.pop() if len(devices) == 1 else None)
+        self._count_flops, self._stated = count_flops, stated_flops_per_second
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        rates = []
+        for row in done:
+            if row["environment"].get("device") == self.device:
+                self._seconds[_kind(row["method"], row["options"], row["task"], row["recipe"])].append(_spent(row))
+                rates.append(row["costs"]["training_flops"] / max(_spent(row), 1e-9))
+        self._measured = statistics.median(rates) if rates else None
+        self._flops: dict[str, int | None] = {}
+
+    def __call__(self, run: Run) -> Forecast:
+        """By runs that differ in the seed alone, else by FLOPs and the rate of other runs, else by the stated rate."""
+        kind = _kind(run.method, run.options, run.identity["task"], run.identity["recipe"])
+        if alike := self._seconds.get(kind):
+            return Forecast(statistics.median(alike), f"earlier runs on {self.device}")
+        rate = self._measured or self._stated
+        if rate is None:
+            return Forecast(None, "")
+        if kind not in self._flops:
+            self._flops[kind] = self._count_flops(run)
+        flops = self._flops[kind]
+        if flops is None:
+            return Forecast(None, "")
+        source = f"FLOPs at the {rate / 1e12:.3g} TFLOP/s of other runs on {self.device}"
+        return Forecast(
+            flops / rate + START_SECONDS, source if self._measured else f"FLOPs at the stated {rate / 1e12:.3g} TFLOP/s"
+        )
+
+
+def describe_forecasts(forecasts: Sequence[Forecast]) -> str:
+    """`3.2 hours predicted (12 runs by earlier runs on NVIDIA H200), nothing known of 2 runs`"""
+    known = [forecast.seconds for forecast in forecasts if forecast.seconds is not None]
+    counts = Counter(forecast.source for forecast in forecasts if forecast.seconds is not None)
+    parts = []
+    if known:
+        sources = ", ".join(f"{number} by {source}" for source, number in counts.items())
+        parts.append(f"{sum(known) / 3600:.3g} hours predicted ({sources})")
+    if len(known) < len(forecasts):
+        parts.append(
+            f"time not predicted for {len(forecasts) - len(known)} runs: no earlier run on this device tells, "
+            "and the profile states no training_tflops"
+        )
+    return ", ".join(parts)
+
+
+def _kind(method: str, options: object, task: object, recipe: object) -> str:
+    return json.dumps([method, options, task, recipe], sort_keys=True)
+
+
+def _spent(row: Row) -> float:
+    """All seconds of a run, evaluation and checkpoints included."""
+    return sum(row["measured"].get(f"{part}_seconds", 0.0) for part in ("train", "compile", "evaluation", "checkpoint"))
