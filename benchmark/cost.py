@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,12 +48,16 @@ class Clock:
 
 
 class FlopCounter(TorchDispatchMode):
-    """Counts the forward passes inside it: `executed` as dense arithmetic, `nonzero` by each layer's nonzero weights."""
+    """Counts the forward passes inside it: `executed` as dense arithmetic, `nonzero` by each layer's nonzero weights.
+
+    `executed` asks for shapes alone, so that it is known on the meta device too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.executed = 0
-        self.nonzero = 0.0
+        self._by_weights: list[tuple[int, int | Tensor, int]] = []
+        """FLOPs, nonzero weights and weights of each operator; 1 of 1 where none of its arguments is a weight."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -62,10 +67,15 @@ class FlopCounter(TorchDispatchMode):
         if operator in flop_registry and not in_backward:
             flops = flop_registry[operator](*args, **(kwargs or {}), out_val=result)
             weight = args[WEIGHT_ARGUMENT[name]] if name in WEIGHT_ARGUMENT else None
-            density = 1.0 if weight is None else torch.count_nonzero(weight).item() / weight.numel()
             self.executed += flops
-            self.nonzero += flops * density
+            nonzero, size = (1, 1) if weight is None else (torch.count_nonzero(weight), weight.numel())
+            self._by_weights.append((flops, nonzero, size))
         return result
+
+    @cached_property
+    def nonzero(self) -> float:
+        """To be read when all is counted: reading waits for a GPU, so it is done once."""
+        return sum((flops * (int(nonzero) / size) for flops, nonzero, size in self._by_weights), 0.0)
 
 
 @torch.no_grad()
@@ -75,7 +85,8 @@ def loss_flops(method: Method, network: nn.Module, task: Task, stage: Stage) -> 
     probe = copy.deepcopy(network).train()
     x = torch.zeros(len(stage.streams), stage.batch_size, *task.image_shape, device=device)
     y = torch.full((*x.shape[:2], task.num_classes), 1 / task.num_classes, device=device)
-    with torch.random.fork_rng(range(torch.cuda.device_count())), FlopCounter() as counter:
+    # Forking a GPU's generator would start CUDA where it isn't used.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), FlopCounter() as counter:
         method.loss(probe, x, y, 0.0)
     return counter
 
@@ -116,13 +127,15 @@ def measure_prediction(predict: Callable[[Tensor], object], x_NCHW: Tensor) -> d
 
 def _median_seconds(predict: Callable[[Tensor], object], x_BCHW: Tensor) -> float:
     """Median over at least 5 calls and 0.3 s, after two calls of warm-up."""
+    for _ in range(2):
+        predict(x_BCHW)
     calls: list[float] = []
-    while len(calls) < 7 or sum(calls) < 0.3:
+    while len(calls) < 5 or sum(calls) < 0.3:
         clock = Clock(x_BCHW.device)
         with clock.section("evaluation"):
             predict(x_BCHW)
         calls.append(clock.seconds["evaluation"])
-    return statistics.median(calls[2:])
+    return statistics.median(calls)
 
 
 def reset_peak_memory(device: torch.device) -> None:

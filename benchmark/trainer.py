@@ -129,9 +129,9 @@ class Trainer:
 
     def _train_stage(self, stage: Stage, network: nn.Module, done: Done) -> None:
         optimizer = self._optimizer(stage, network)
+        flops = loss_flops(self.method, network, self.task, stage)  # of the weights it starts from, resumed or not
         first_step = self._resume(stage, network, optimizer)
         streams = [self.stream(name, stage.batch_size) for name in stage.streams]
-        flops = loss_flops(self.method, network, self.task, stage)
         total = stage.num_steps(len(self.data.train))
         steps_per_epoch = streams[0].steps_per_epoch
         chunk = STEPS_BETWEEN_READS[self.device.type]

@@ -1,4 +1,7 @@
-"""Masks over convolution weights: which are kept, and how kept ones are dealt to groups."""
+"""Masks over convolution weights: which are kept, and how kept ones are dealt to groups.
+
+What is random is drawn on the CPU, so that a run has the same masks on every device.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +11,11 @@ from torch.nn import functional as F
 def conv_weights(network: nn.Module) -> dict[str, Tensor]:
     """Every convolution's weight by the name of its module, shortcuts and stem included."""
     return {name: module.weight for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def random_scores(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A uniform score for each weight, as `rand_like` draws it on the CPU: in the order of memory."""
+    return {name: torch.empty_strided(w.shape, w.stride()).uniform_() for name, w in weights.items()}
 
 
 def keep_highest(scores: dict[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -25,7 +33,7 @@ def deal(kept: Tensor, num_groups: int) -> Tensor:
     Boolean mask -> int16 of its shape: the group of each kept position, -1 where nothing is kept.
     """
     positions = kept.flatten().nonzero().squeeze(1)
-    order = torch.randperm(len(positions), device=kept.device)
+    order = torch.randperm(len(positions)).to(kept.device)
     groups = torch.full((kept.numel(),), -1, dtype=torch.int16, device=kept.device)
     groups[positions[order]] = (torch.arange(len(positions), device=kept.device) % num_groups).to(torch.int16)
     return groups.view_as(kept)
@@ -53,7 +61,7 @@ def prune(network: nn.Module, keep: dict[str, Tensor]) -> None:
     for name, module in network.named_modules():
         if isinstance(module, KeptConv2d):
             module.keep.copy_(keep[name])
-            module.weight.mul_(keep[name])
+            module.weight.mul_(module.keep)
 
 
 class MaskedNetwork(nn.Module):

@@ -61,8 +61,8 @@ class MixMo(Method):
         return done["main"](x_BCHW.expand(self.num_members, *x_BCHW.shape), masks).transpose(0, 1)
 
     def _draw_shares(self, num_rows: int, device: torch.device) -> Tensor:
-        alphas = torch.full((num_rows, self.num_members), self.alpha, device=device)
-        return torch.distributions.Dirichlet(alphas, validate_args=False).sample()
+        alphas = torch.full((num_rows, self.num_members), self.alpha)  # drawn on the CPU, so on every device alike
+        return torch.distributions.Dirichlet(alphas, validate_args=False).sample().to(device, non_blocking=True)
 
     def _patch_probability(self, progress: float) -> float:
         return self.patch_probability * min(1.0, (1 - progress) / (1 - self.patch_until))
@@ -112,7 +112,7 @@ def patch_masks(shares_RM: Tensor, height: int, width: int) -> Tensor:
     inside = []
     for size in (height, width):
         half_R = (side_R * size).round() / 2
-        centre_R = torch.randint(size, (num_rows,), device=device) + 0.5
+        centre_R = torch.randint(size, (num_rows,)).to(device, non_blocking=True) + 0.5
         offsets = torch.arange(size, device=device) + 0.5 - centre_R[:, None]
         inside.append((-half_R[:, None] <= offsets) & (offsets < half_R[:, None]))
     box_R1HW = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(shares_RM.dtype)

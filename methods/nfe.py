@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from benchmark.method import Done, Method, Stage, Task, cross_entropy
 from benchmark.networks.backbone import Backbone
-from methods.masks import KeptConv2d, conv_weights, deal, keep_highest, prune
+from methods.masks import KeptConv2d, conv_weights, deal, keep_highest, prune, random_scores
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Nfe(Method):
                 # The network that is trained is scored; the released code scores another, drawn anew.
                 scores = snip_scores(network, *task.train_batch(self.snip_images))
             else:
-                scores = {name: torch.rand_like(weight) for name, weight in conv_weights(network).items()}
+                scores = random_scores(conv_weights(network))
             prune(network, keep_highest(scores, self.sparsity))
         return FissionNetwork(network, self.num_members)
 
@@ -90,10 +90,11 @@ class FissionNetwork(nn.Module):
         widths = [min(g + 1, num_exits) for g in range(num_groups - 1)] + [num_exits]
         self.groups = nn.ModuleList(split(group, width) for group, width in zip(network.groups, widths, strict=True))
         self.heads = nn.ModuleList(copy.deepcopy(network.head) for _ in range(num_exits))
-        for head in self.heads:  # heads start apart
+        for head in self.heads:  # heads start apart, drawn on the CPU like the backbone
             for module in head.modules():
                 if isinstance(module, nn.Linear):
-                    module.reset_parameters()
+                    with torch.no_grad():
+                        module.weight.copy_(nn.Linear(module.in_features, module.out_features).weight)
                     nn.init.zeros_(module.bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmark.method import Done, Method, OneCycle, Recipe, Stage, Task, cross_entropy
 from benchmark.seeding import seeded
-from methods.masks import MaskedNetwork, conv_weights, deal, keep_highest
+from methods.masks import MaskedNetwork, conv_weights, deal, keep_highest, random_scores
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class PruneAndTune(Method):
         if self.masks == "random":
             assert self.sparsity is not None
             with seeded(seed, "masks", index):
-                scores = {name: torch.rand_like(weight) for name, weight in weights.items()}
-            return {name: keep_highest({name: score}, self.sparsity)[name] for name, score in scores.items()}
+                scores = random_scores(weights)
+            keep = {name: keep_highest({name: score}, self.sparsity)[name] for name, score in scores.items()}
+            return {name: mask.to(weights[name].device) for name, mask in keep.items()}
         num_groups = 2 if self.masks == "anti_random" else self.num_members
         family, group = divmod(index, num_groups)
         with seeded(seed, "masks", family):
