@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -224,7 +225,7 @@ class Run:
             "seed": self.seed,
         }
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Such as `cifar100-wideresnet28x10-nfe3-s0-1f3a9c02`."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
@@ -258,11 +259,11 @@ def expand(study: Study) -> list[Run]:
     Takes a resolved study, whose method entries hold all options and no lists. Equal runs appear once.
     """
     labels = _labels(study.methods)
+    recipes = [deviate(study.recipe, entry.recipe) for entry in study.methods]
     runs: dict[str, Run] = {}
     for seed in study.seeds:
         for task in study.tasks:
-            for entry, label in zip(study.methods, labels, strict=True):
-                recipe = deviate(study.recipe, entry.recipe)
+            for entry, label, recipe in zip(study.methods, labels, recipes, strict=True):
                 run = Run(label, entry.method, entry.options, task, recipe, seed, entry.recipe)
                 runs.setdefault(run.key, run)
     return list(runs.values())

@@ -56,7 +56,7 @@ def read_ending(run_dir: Path) -> Ending | None:
     try:
         ending = Ending(**json.loads((run_dir / "ending.json").read_text()))
         return ending if ending.why in TEXTS else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from benchmark.config import Run
 from benchmark.store import Row
@@ -25,30 +26,27 @@ class Forecaster:
 
     def __init__(
         self,
-        rows: Iterable[Row],
+        rows: Callable[[], Iterable[Row]],
         count_flops: Callable[[Run], int | None],
         device: str | None = None,
         stated_flops_per_second: float | None = None,
     ):
-        done = [row for row in rows if row["status"] == "done"]
-        devices = {row["environment"].get("device", "") for row in done}
-        self.device = device or (devices.pop() if len(devices) == 1 else None)
-        self._count_flops, self._stated = count_flops, stated_flops_per_second
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        rates = []
-        for row in done:
-            if row["environment"].get("device") == self.device:
-                self._seconds[_kind(row["method"], row["options"], row["task"], row["recipe"])].append(_spent(row))
-                rates.append(row["costs"]["training_flops"] / max(_spent(row), 1e-9))
-        self._measured = statistics.median(rates) if rates else None
+        self._rows, self._count_flops, self._device = rows, count_flops, device
+        self._stated = stated_flops_per_second
         self._flops: dict[str, int | None] = {}
+
+    @property
+    def device(self) -> str | None:
+        """That predictions are for; None where rows don't tell."""
+        return self._known.device
 
     def __call__(self, run: Run) -> Forecast:
         """By runs that differ in the seed alone, else by FLOPs and the rate of other runs, else by the stated rate."""
-        kind = _kind(run.method, run.options, run.identity["task"], run.identity["recipe"])
-        if alike := self._seconds.get(kind):
-            return Forecast(statistics.median(alike), f"earlier runs on {self.device}")
-        rate = self._measured or self._stated
+        kind = _kind(run.identity)
+        known = self._known
+        if alike := known.seconds.get(kind):
+            return Forecast(statistics.median(alike), f"earlier runs on {known.device}")
+        rate = known.flops_per_second or self._stated
         if rate is None:
             return Forecast(None, "")
         if kind not in self._flops:
@@ -56,10 +54,31 @@ class Forecaster:
         flops = self._flops[kind]
         if flops is None:
             return Forecast(None, "")
-        source = f"FLOPs at the {rate / 1e12:.3g} TFLOP/s of other runs on {self.device}"
-        return Forecast(
-            flops / rate + START_SECONDS, source if self._measured else f"FLOPs at the stated {rate / 1e12:.3g} TFLOP/s"
-        )
+        pace = f"the {rate / 1e12:.3g} TFLOP/s of other runs on {known.device}"
+        stated = f"the stated {rate / 1e12:.3g} TFLOP/s"
+        return Forecast(flops / rate + START_SECONDS, f"FLOPs at {pace if known.flops_per_second else stated}")
+
+    @cached_property
+    def _known(self) -> "_Known":
+        """Read when it is first asked for: of a study that is finished nothing is."""
+        done = [row for row in self._rows() if row["status"] == "done"]
+        devices = {row["environment"].get("device", "") for row in done}
+        device = self._device or (devices.pop() if len(devices) == 1 else "") or None
+        seconds: dict[str, list[float]] = defaultdict(list)
+        rates = []
+        for row in done:
+            if row["environment"].get("device") == device:
+                seconds[_kind(row)].append(_spent(row))
+                rates.append(row["costs"]["training_flops"] / max(_spent(row), 1e-9))
+        return _Known(device, seconds, statistics.median(rates) if rates else None)
+
+
+@dataclass(frozen=True)
+class _Known:
+    device: str | None
+    seconds: dict[str, list[float]]
+    """Of runs that differ in the seed alone."""
+    flops_per_second: float | None
 
 
 def describe_forecasts(forecasts: Sequence[Forecast]) -> str:
@@ -78,8 +97,9 @@ def describe_forecasts(forecasts: Sequence[Forecast]) -> str:
     return ", ".join(parts)
 
 
-def _kind(method: str, options: object, task: object, recipe: object) -> str:
-    return json.dumps([method, options, task, recipe], sort_keys=True)
+def _kind(identity: Row) -> str:
+    """What two runs that take equally long have in common."""
+    return json.dumps([identity[part] for part in ("method", "options", "task", "recipe")], sort_keys=True)
 
 
 def _spent(row: Row) -> float:

@@ -200,7 +200,7 @@ def _parse(number: int, text: bytes, beat: float) -> Lock:
         content = json.loads(text)
         owner = Owner(**{field.name: content[field.name] for field in fields(Owner)})
         return Lock(number, owner, bool(content["released"]), float(content["taken"]), beat)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return Lock(number, None, False, 0.0, beat)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,9 +137,10 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     """What a running run said last; None where it said nothing (readable)."""
     try:
         state = json.loads((folder / "progress.json").read_text())
-    except (OSError, ValueError):
+        numbers = [
+            state[name] for name in ("epoch", "num_epochs", "share", "images_per_second", "seconds_left", "updated")
+        ]
+        numbers += [state["loss"]] if state["accuracy"] is None else [state["loss"], state["accuracy"]]
+        return state if all(map(math.isfinite, numbers)) and isinstance(state["stage"], str) else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, OverflowError):
         return None
-    numbers = ("epoch", "num_epochs", "share", "loss", "images_per_second", "seconds_left", "updated")
-    if not isinstance(state, dict) or not all(isinstance(state.get(name), int | float) for name in numbers):
-        return None
-    return state if isinstance(state.get("accuracy", ""), float | None) else None

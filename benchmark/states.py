@@ -33,10 +33,13 @@ class RunState:
 
 def run_states(runs: Sequence[Run], results: Results, rows: dict[str, Row]) -> Iterator[RunState]:
     """Looks into the folders of unfinished runs only."""
+    begun = results.begun()
     for run in runs:
         row = rows.get(run.key)
         if row is not None and row["status"] != "failed":
             yield RunState(run, FINISHED, row["reason"] or "")
+        elif run.key not in begun and row is None:
+            yield RunState(run, NOT_SUBMITTED)
         else:
             yield unfinished_state(run, results.run_dir(run.key), row)
 
@@ -50,7 +53,7 @@ def unfinished_state(run: Run, folder: Path, row: Row | None) -> RunState:
             detail += f"; {lock.owner} has been silent for {duration(lock.silent_seconds)}"
         return RunState(run, RUNNING, detail)
     if row is not None:
-        return RunState(run, FAILED, row["reason"] or "", row.get("failure", "error"))
+        return RunState(run, FAILED, row["reason"] or "", row.get("failure") or "error")
     ending, said = read_ending(folder), read_progress(folder)
     at = f"at {100 * said['share']:.0f} %" if said else ""
     if ending is not None:

@@ -90,16 +90,20 @@ class Results:
 
     def rows(self, study: Study) -> dict[str, Row]:
         """The study's rows by key: those collected before, renewed from the run folders at hand."""
-        keys = [run.key for run in expand(study)]
-        collected = self._collected(study.name)
+        collected, begun = self.collected(study.name), self.begun()
         rows: dict[str, Row] = {}
-        for key in keys:
-            here, before = self.row(key), collected.get(key)
-            if before is not None and (here is None or (here["status"], before["status"]) == ("failed", "done")):
-                rows[key] = before
-            elif here is not None:
-                rows[key] = here
+        for run in expand(study):
+            here = self.row(run.key) if run.key in begun else None
+            if (row := newer(here, collected.get(run.key))) is not None:
+                rows[run.key] = row
         return rows
+
+    def begun(self) -> set[str]:
+        """Keys of the runs that have a folder here."""
+        try:
+            return set(os.listdir(self.root / "runs"))
+        except OSError:
+            return set()
 
     def collect(self, study: Study) -> dict[str, Row]:
         """Write the study's rows and example files beside its grid, and return the rows by key.
@@ -107,9 +111,9 @@ class Results:
         Rows that the grid no longer holds stay in the file: a changed study loses nothing.
         """
         rows = self.rows(study)
-        kept = self._collected(study.name) | rows
+        kept = self.collected(study.name) | rows
         lines = "".join(json.dumps(kept[key], sort_keys=True) + "\n" for key in sorted(kept))
-        _write_if_changed(self.study_dir(study.name) / "rows.jsonl", lines.encode())
+        _write_if_changed(self.collected_path(study.name), lines.encode())
         for key, row in rows.items():
             source = self.run_dir(key) / "examples.parquet"
             if row["status"] == "done" and source.is_file():
@@ -130,8 +134,11 @@ class Results:
             set_aside(path, "can't be read as an example file")
             return None
 
-    def _collected(self, study_name: str) -> dict[str, Row]:
-        path = self.study_dir(study_name) / "rows.jsonl"
+    def collected_path(self, study_name: str) -> Path:
+        return self.study_dir(study_name) / "rows.jsonl"
+
+    def collected(self, study_name: str) -> dict[str, Row]:
+        path = self.collected_path(study_name)
         if not path.is_file():
             return {}
         rows, damaged = {}, 0
@@ -145,6 +152,13 @@ class Results:
             shutil.copy(path, path.with_name("rows.jsonl.damaged"))
             warn(f"{path}: {damaged} damaged lines left out (a copy is in rows.jsonl.damaged)")
         return rows
+
+
+def newer(here: Row | None, collected: Row | None) -> Row | None:
+    """Of a run folder's row and the one collected before, the one that counts: a failure undoes no success."""
+    if here is None or (collected is not None and (here["status"], collected["status"]) == ("failed", "done")):
+        return collected
+    return here
 
 
 def parse_row(text: str) -> Row | None:

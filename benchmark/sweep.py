@@ -17,6 +17,7 @@ from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
 from benchmark.report.write import summary_table, write_report
+from benchmark.row_cache import outcomes
 from benchmark.states import FAILED, FINISHED, INTERRUPTED, NOT_SUBMITTED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, say, shown_progress, status_lines, watch
@@ -128,7 +129,7 @@ def finish(study: Study, runs: list[Run], results: Results) -> int:
 
 def known_states(study: Study, runs: list[Run], results: Results) -> list[RunState]:
     """From the project's own files; where runs are unfinished, from the cluster's queue and accounting too."""
-    states = list(run_states(runs, results, results.rows(study)))
+    states = list(run_states(runs, results, outcomes(results, study.name, runs)))
     if all(known.state in (FINISHED, RUNNING) for known in states):
         return states
     queue = ask_queue(study.name, results)
@@ -195,7 +196,7 @@ def submit(study: Study, results: Results, machine: Machine, profile: Profile, r
     _keep_study(study, results)
 
     def own_states() -> list[RunState]:
-        return list(run_states(runs, results, results.rows(study)))
+        return list(run_states(runs, results, outcomes(results, study.name, runs)))
 
     forecaster = _forecaster(study, results, profile)
     states, submission = launch(study, results, machine.from_anywhere(), profile, own_states, forecaster, retry, say)
@@ -224,7 +225,7 @@ def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
         return training_flops(run)
 
     stated = profile.training_tflops and profile.training_tflops * 1e12
-    return Forecaster(results.rows(study).values(), count, profile.device, stated)
+    return Forecaster(lambda: results.rows(study).values(), count, profile.device, stated)
 
 
 def _resolved(name_or_path: str) -> Study:

@@ -49,9 +49,14 @@ def make_arrays(
 
 
 def parallelism(arrays: Sequence[Array], at_once: int) -> list[int]:
-    """Each array's share of the tasks that may run at once, at least one."""
-    total = sum(len(array.tasks) for array in arrays)
-    return [max(1, min(len(array.tasks), at_once * len(array.tasks) // total)) for array in arrays]
+    """Each array's share of the tasks that may run at once: at least one, the rest by their numbers of tasks."""
+    shares = [1] * len(arrays)
+    for _ in range(at_once - len(arrays)):
+        wanting = [index for index, array in enumerate(arrays) if shares[index] < len(array.tasks)]
+        if not wanting:
+            break
+        shares[max(wanting, key=lambda index: len(arrays[index].tasks) / shares[index])] += 1
+    return shares
 
 
 def _minutes(seconds: float | None, profile: Profile) -> int:

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from benchmark.errors import UserError
 from benchmark.strict import Strict, describe, read_yaml
@@ -28,21 +28,31 @@ OURS = {
 """Parameters of sbatch that `sbatch:` may not set, and the key that does; those without one are set for every job."""
 
 
+def _one_line(text: str) -> str:
+    """What is written into a batch script must not end its line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"must be one printable line, not {text!r}")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+
+
 class Needs(Strict):
     """What replaces a profile's values for runs that ran out of memory."""
 
     memory_gb: float | None = Field(default=None, gt=0)
-    partition: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    constraint: Line | None = None
 
 
 class Profile(Strict):
     """A cluster, or one way to use it."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     gpus: int = Field(default=1, ge=0, le=64, description="per task")
     cpus: int = Field(default=4, ge=1, le=1024, description="per task")
     memory_gb: float | None = Field(
@@ -57,13 +67,13 @@ class Profile(Strict):
     array_parallelism: int = Field(default=64, ge=1, description="tasks at once, over all arrays of a submission")
     runs_per_task: int = Field(default=1, ge=1, description="short runs of one task, one after another")
     parallel_runs: int = Field(default=1, ge=1, description="of these so many side by side, on one GPU if there is one")
-    setup: list[str] = Field(default=[], description="lines of shell before Python: modules, environments")
-    sbatch: dict[str, str | int | bool] = Field(
+    setup: list[Line] = Field(default=[], description="lines of shell before Python: modules, environments")
+    sbatch: dict[str, Line | int | bool] = Field(
         default={}, description="further sbatch parameters; true is a bare flag"
     )
-    wckey: str | None = Field(default=None, description="null sends none")
-    python: str | None = Field(default=None, description="default: the one that submits")
-    device: str | None = Field(default=None, description="as rows name it, for predictions: NVIDIA H200")
+    wckey: Line | None = Field(default=None, description="null sends none")
+    python: Line | None = Field(default=None, description="default: the one that submits")
+    device: Line | None = Field(default=None, description="as rows name it, for predictions: NVIDIA H200")
     training_tflops: float | None = Field(
         default=None, gt=0, description="10^12 counted training FLOPs per second, where no earlier run tells"
     )
@@ -89,15 +99,6 @@ class Profile(Strict):
             if value is False:
                 raise ValueError(f"{name}: false has no meaning to sbatch; leave it out")
         return parameters
-
-    @field_validator("partition", "account", "qos", "constraint", "wckey", "python", "device", "sbatch", "setup")
-    @classmethod
-    def _one_line(cls, value: Any) -> Any:
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        for part in parts:
-            if isinstance(part, str) and (not part.strip() or not part.isprintable()):
-                raise ValueError(f"must be one printable line, not {part!r}")
-        return value
 
     def after_oom(self) -> "Profile":
         """For runs that ran out of memory."""

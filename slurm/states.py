@@ -1,5 +1,6 @@
 """What the cluster adds to the state of runs: which wait in the queue, and what became of those that are gone."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from slurm.scheduler import Ended, Queued
 from slurm.submissions import Place, places, read_submissions
 
 SCRIPT = "sweep.sbatch"
+FLAGS = ("--offline",)
+"""Options of its command that take no value."""
 
 
 def cluster_states(
@@ -30,9 +33,9 @@ def cluster_states(
         elif place is not None and state.state not in (FINISHED, RUNNING, FAILED) and state.why is None:
             lost[index] = place
         known.append(state)
-    for index, ending in _explain(lost).items():
+    for index, (ending, is_certain) in _explain(lost).items():
         state = known[index]
-        if results.run_dir(state.run.key).is_dir():
+        if is_certain and results.run_dir(state.run.key).is_dir():
             write_ending(results.run_dir(state.run.key), ending)  # a report tells it too
         detail = ", ".join(part for part in (str(ending), state.detail) if part)
         known[index] = RunState(state.run, FAILED if ending.final else INTERRUPTED, detail, ending.why)
@@ -45,12 +48,11 @@ def plain_jobs(queue: Sequence[Queued], study_name: str, results: Results) -> li
 
 
 def _sweeps(queued: Queued, study_name: str, results: Results) -> bool:
-    script, *arguments = queued.command.split(" ")
-    if Path(script).name != SCRIPT or not arguments:
+    script, found, arguments = queued.command.partition(f"{SCRIPT} ")
+    if not found or not re.fullmatch(r"(/.*|\S+)?/|", script):
         return False
+    study, named = _study_and_results(arguments)
     folder = Path(queued.folder)
-    study, rest = arguments[0], " ".join(arguments[1:])
-    named = rest.partition("--results")[2].lstrip(" =").split(" --")[0] or "results"
     if (folder / named).resolve() != results.root.resolve():
         return False
     try:
@@ -59,26 +61,43 @@ def _sweeps(queued: Queued, study_name: str, results: Results) -> bool:
         return False
 
 
+def _study_and_results(arguments: str) -> tuple[str, str]:
+    """Of a command line as squeue shows it: without quotes, so that blanks in names have to be guessed."""
+    first, *options = re.split(r"(?:^| )(?=--)", arguments)
+    study, named = first.strip(), "results"
+    for option in options:
+        name, value = re.fullmatch(r"(--[a-z-]+)[ =]?(.*)", option, re.DOTALL).groups()  # type: ignore[union-attr]
+        if name in FLAGS:
+            value, rest = "", value
+        elif not study:  # it stands behind this option's value
+            value, _, rest = value.rpartition(" ") if " " in value else (value, "", "")
+        else:
+            rest = ""
+        study = study or rest.strip()
+        named = value.strip() if name == "--results" else named
+    return study, named
+
+
 def _describe(queued: Queued) -> str:
     if queued.is_held_by_slurm:
         return f"job {queued.job} is held by SLURM ({queued.reason}); the same sweep releases it"
     return f"job {queued.job} {'runs' if queued.runs else f'waits ({queued.reason})'}"
 
 
-def _explain(lost: dict[int, Place]) -> dict[int, Ending]:
-    """What became of tasks that left no word and are no longer in the queue."""
+def _explain(lost: dict[int, Place]) -> dict[int, tuple[Ending, bool]]:
+    """What became of tasks that left no word and are no longer in the queue, and whether that is accounting's word."""
     if not lost:
         return {}
     since = min(place.submission.created for place in lost.values())[:10]
     remembered = scheduler.ended(sorted({place.array.name for place in lost.values()}), since) or []
     by_task = {(ended.name, task): ended for ended in remembered for task in ended.tasks}
-    endings = {}
+    endings: dict[int, tuple[Ending, bool]] = {}
     for index, place in lost.items():
         ended = by_task.get((place.array.name, place.task))
-        if ended is not None:
-            endings[index] = _ending(ended, place.job)
+        if ended is not None and ended.state in scheduler.ENDED:  # else it lags behind the queue
+            endings[index] = _ending(ended, place.job), True
         elif place.job is not None:
-            endings[index] = Ending("error", f"job {place.job} left the queue without a word", job=place.job)
+            endings[index] = Ending("error", f"job {place.job} left the queue without a word", job=place.job), False
     return endings
 
 

@@ -85,8 +85,11 @@ class Cluster:
             self._stop()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a daemon a signal, for tests."""
-        self._running()[name].signal(number)
+        """Send a daemon a signal, for tests; one that kills has killed when this returns."""
+        process = self._running()[name]
+        process.signal(number)
+        if number == signal.SIGKILL:
+            processes.wait_for_end([process], 10.0)
 
     # What runs
 
@@ -126,13 +129,28 @@ class Cluster:
     def _start_missing(self, settings: Settings, running: dict[str, Process], deadline: float) -> None:
         nodes = [name for name in settings.node_names if f"slurmd-{name}" not in running]
         cut_off = [name for name in nodes if running and self._is_cut_off(name)]
-        answers = self._answers(settings)
-        for name in answers:
-            if name not in running:
-                child = daemons.start(name, self.folder, self.environment)
-                self._record(name, child.pid)
-                self._await(name, child, answers[name], deadline)
+        for name, is_up in self._answers(settings).items():
+            process = running.get(name) or self._start_daemon(name)
+            for attempts_left in (2, 1, 0):  # one that seemed to run was dying, or what it needs wasn't quite up
+                try:
+                    self._await(name, process, is_up, deadline)
+                    break
+                except WorkError:
+                    if process.lives or not attempts_left:
+                        raise
+                time.sleep(0.5)
+                process = self._start_daemon(name)
         self._await_nodes(settings, cut_off, deadline)
+
+    def _start_daemon(self, name: str) -> Process:
+        child = daemons.start(name, self.folder, self.environment)
+        process = Process(child.pid, processes.start_of(child.pid) or 0)
+        recorded = _read_json(self._daemons) or {}
+        recorded[name] = (process.pid, process.started)
+        fresh = self._daemons.with_suffix(".new")
+        fresh.write_text(json.dumps(recorded))
+        fresh.replace(self._daemons)
+        return process
 
     def _answers(self, settings: Settings) -> dict[str, Callable[[], bool]]:
         """For each daemon, in the order in which they start, whether it answers."""
@@ -149,18 +167,10 @@ class Cluster:
             for name in _names(settings)
         }
 
-    def _record(self, name: str, pid: int) -> None:
-        started = processes.start_of(pid)
-        recorded = _read_json(self._daemons) or {}
-        recorded[name] = (pid, started or 0)
-        fresh = self._daemons.with_suffix(".new")
-        fresh.write_text(json.dumps(recorded))
-        fresh.replace(self._daemons)
-
-    def _await(self, name: str, child: subprocess.Popen[bytes], is_up: Callable[[], bool], deadline: float) -> None:
-        while not is_up():
-            if child.poll() is not None:
-                raise WorkError(f"{name} ended with exit code {child.returncode}: {self._last_words(name)}")
+    def _await(self, name: str, process: Process, is_up: Callable[[], bool], deadline: float) -> None:
+        while not (process.lives and is_up()):
+            if not process.lives:
+                raise WorkError(f"{name} ended while it started: {self._last_words(name)}")
             if time.monotonic() > deadline:
                 raise WorkError(f"{name} does not answer: {self._last_words(name)}")
             time.sleep(0.05)

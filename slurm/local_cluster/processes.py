@@ -74,7 +74,7 @@ def descendants(processes: Iterable[Process]) -> list[Process]:
     found = {process.pid for process in processes}
     grew = True
     while grew:
-        more = {pid for pid in everything if pid not in found and _parent(pid) in found}
+        more = {pid for pid in everything if pid not in found and parent_of(pid) in found}
         grew = bool(more)
         found |= more
     return [everything[pid] for pid in found if pid in everything]
@@ -85,11 +85,11 @@ def ancestors() -> set[int]:
     pid, found = os.getpid(), set[int]()
     while pid > 0 and pid not in found:
         found.add(pid)
-        pid = _parent(pid)
+        pid = parent_of(pid)
     return found
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
