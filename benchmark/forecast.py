@@ -67,7 +67,7 @@ class Forecaster:
         seconds: dict[str, list[float]] = defaultdict(list)
         rates = []
         for row in done:
-            if row["environment"].get("device") == device:
+            if device and row["environment"].get("device") == device:
                 seconds[_kind(row)].append(_spent(row))
                 rates.append(row["costs"]["training_flops"] / max(_spent(row), 1e-9))
         return _Known(device, seconds, statistics.median(rates) if rates else None)
