@@ -18,9 +18,9 @@ from benchmark.forecast import Forecaster
 from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
 from benchmark.report.write import summary_table, write_report
 from benchmark.row_cache import outcomes
-from benchmark.states import FAILED, FINISHED, INTERRUPTED, NOT_SUBMITTED, QUEUED, RUNNING, RunState, run_states, to_do
+from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
-from benchmark.views import count_states, say, shown_progress, status_lines, watch
+from benchmark.views import count_states, describe_unfinished, say, shown_progress, status_lines, watch
 from benchmark.workers import Pool
 from slurm.profile import Profile, load_profile
 from slurm.states import ask_queue, cluster_states
@@ -119,11 +119,11 @@ def finish(study: Study, runs: list[Run], results: Results) -> int:
     rows = results.collect(study)
     states = known_states(study, runs, results)
     if not any(row["status"] == "done" for row in rows.values()):
-        raise WorkError(f"no run of {study.name} finished: {_reasons(states, results)}")
+        raise WorkError(f"no run of {study.name} finished: {describe_unfinished(states, results)}")
     print(summary_table(results, study))
     say(f"report: {write_report(results, study) / 'report.html'}")
     if any(known.state != FINISHED for known in states):
-        raise WorkError(_reasons(states, results))
+        raise WorkError(describe_unfinished(states, results))
     return 0
 
 
@@ -185,25 +185,24 @@ def print_submission(study: Study, results: Results, profile: Profile, retry: st
 def submit(study: Study, results: Results, machine: Machine, profile: Profile, retry: str | None) -> int:
     """Submit what is missing as job arrays and return; where nothing is missing any more, end as a sweep here does."""
     from slurm import scheduler
-    from slurm.launch import launch
+    from slurm.launch import count, launch
 
     scheduler.require()
     results.create()
     runs = expand(study)
-    states = known_states(study, runs, results)
-    if todo := to_do(states, retry):
-        _prepare(study, todo, machine, here=False)
-    _keep_study(study, results)
 
     def own_states() -> list[RunState]:
         return list(run_states(runs, results, outcomes(results, study.name, runs)))
 
+    if todo := to_do(cluster_states(own_states(), results, study.name, scheduler.queue()), retry):
+        _prepare(study, todo, machine, here=False)
+    _keep_study(study, results)
     forecaster = _forecaster(study, results, profile)
     states, submission = launch(study, results, machine.from_anywhere(), profile, own_states, forecaster, retry, say)
     if submission is not None:
-        jobs = ", ".join(f"{array.job} ({len(array.tasks)} tasks)" for array in submission.arrays)
-        print(f"{study.name}: submitted {sum(len(t) for a in submission.arrays for t in a.tasks)} runs as {jobs}")
-
+        jobs = ", ".join(f"{array.job} ({count(len(array.tasks), 'task')})" for array in submission.arrays)
+        num_runs = sum(len(runs) for array in submission.arrays for runs in array.tasks)
+        print(f"{study.name}: submitted {count(num_runs, 'run')} as {jobs}")
         return 0
     print(f"{study.name}: {count_states(states)}; nothing to submit")
     if any(known.state in (RUNNING, QUEUED) for known in states):
@@ -288,22 +287,6 @@ def _train(
     with shown_progress(pool, len(todo)):
         pool.carry_out(todo)
     return pool.stopped_by
-
-
-def _reasons(states: list[RunState], results: Results) -> str:
-    """What failed or is missing, in one line."""
-    unfinished = [known for known in states if known.state != FINISHED]
-    shown = [f"{known.run.key}: {_reason(known, results)}" for known in unfinished[:3]]
-    more = f"; and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
-    return f"{len(unfinished)} of {len(states)} runs failed or are missing: " + "; ".join(shown) + more
-
-
-def _reason(known: RunState, results: Results) -> str:
-    if known.state == FAILED:
-        return f"{known.detail} (log: {results.run_dir(known.run.key) / 'log'})"
-    if known.state in (INTERRUPTED, NOT_SUBMITTED):
-        return f"did not finish{f' ({known.detail})' if known.detail else ''}"
-    return known.state
 
 
 if __name__ == "__main__":

@@ -43,6 +43,22 @@ def count_states(states: Sequence[RunState]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in reversed(ORDER) if counts[state])
 
 
+def describe_unfinished(states: Sequence[RunState], results: Results) -> str:
+    """What failed or is missing, in one line."""
+    unfinished = [known for known in states if known.state != FINISHED]
+    shown = [f"{known.run.key}: {_reason(known, results)}" for known in unfinished[:3]]
+    more = f"; and {len(unfinished) - 3} more" if len(unfinished) > 3 else ""
+    return f"{len(unfinished)} of {len(states)} runs failed or are missing: " + "; ".join(shown) + more
+
+
+def _reason(known: RunState, results: Results) -> str:
+    if known.state == FAILED:
+        return f"{known.detail} (log: {results.run_dir(known.run.key) / 'log'})"
+    if known.state in (INTERRUPTED, NOT_SUBMITTED):
+        return f"did not finish{f' ({known.detail})' if known.detail else ''}"
+    return known.state
+
+
 def watch(name: str, look: Callable[[], list[RunState]]) -> None:
     """Show the states until nothing is left to wait for; one line per change where there is no terminal."""
     console, said = Console(), ""

@@ -41,7 +41,7 @@ Line = Annotated[str, AfterValidator(_one_line)]
 class Needs(Strict):
     """What replaces a profile's values for runs that ran out of memory."""
 
-    memory_gb: float | None = Field(default=None, gt=0)
+    memory_gb: float | None = Field(default=None, ge=0.1)
     partition: Line | None = None
     constraint: Line | None = None
 
@@ -56,7 +56,7 @@ class Profile(Strict):
     gpus: int = Field(default=1, ge=0, le=64, description="per task")
     cpus: int = Field(default=4, ge=1, le=1024, description="per task")
     memory_gb: float | None = Field(
-        default=None, gt=0, description="of the host, per task; null: the cluster's default"
+        default=None, ge=0.1, description="of the host, per task; null: the cluster's default"
     )
     time_limit_minutes: int = Field(ge=1, le=60 * 24 * 366, description="of one task; at it a run goes on in a new one")
     margin: float | None = Field(
@@ -93,8 +93,9 @@ class Profile(Strict):
                 raise ValueError(
                     f"{name!r} is no parameter of sbatch; write it as in --{name.strip('-')} without dashes"
                 )
-            if name in OURS:
-                instead = f"set by {OURS[name]}" if OURS[name] else "set for every job"
+            ours = next((ours for ours in OURS if ours.startswith(name)), None)  # sbatch takes abbreviations
+            if ours is not None:
+                instead = f"set by {OURS[ours]}" if OURS[ours] else "set for every job"
                 raise ValueError(f"{name} can't stand here: it is {instead}")
             if value is False:
                 raise ValueError(f"{name}: false has no meaning to sbatch; leave it out")
