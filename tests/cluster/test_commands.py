@@ -30,18 +30,18 @@ def states_in(status: str) -> list[str]:
 def test_undisturbed_sweep_from_plan_to_report(sweep: Sweep, undisturbed: Undisturbed) -> None:
     code, planned, _ = sweep.command(*sweep.submission, "--dry-run")
     assert code == 0
-    assert "3 runs in 1 array: 1.5 GPU hours requested at most" in planned
+    assert "2 runs in 1 array: 1 GPU hours requested at most" in planned
     assert not sweep.results.exists()
-    assert states_in(sweep.status()) == ["not submitted"] * 3
+    assert states_in(sweep.status()) == ["not submitted"] * 2
 
-    assert "submitted 3 runs" in sweep.submit()
+    assert "submitted 2 runs" in sweep.submit()
     assert set(states_in(sweep.status())) <= {"queued", "running"}
     assert "nothing to submit" in sweep.submit()
     sweep.wait_for_running()
     sweep.wait_for("progress in --status", lambda: "images/s" in sweep.status())
     rows = sweep.finish()
     assert numbers(rows) == undisturbed
-    assert states_in(sweep.status()) == ["finished"] * 3
+    assert states_in(sweep.status()) == ["finished"] * 2
     for row in rows.values():
         assert row["environment"]["job"].partition("_")[0].isdecimal()
         assert row["environment"]["commit"]
@@ -55,7 +55,7 @@ def test_earlier_runs_tell_how_long_others_take(sweep: Sweep) -> None:
     sweep.study = cut_quickstart(sweep.study.parent, seeds=[0, 1, 2])
     _, planned, _ = sweep.command(*sweep.submission, "--dry-run")
     assert "tasks of 5 minutes" in planned
-    assert "6 by earlier runs on" in planned
+    assert "4 by earlier runs on" in planned
 
 
 def test_status_tells_why_after_cancelling_and_cancels_this_study_alone(sweep: Sweep, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_status_tells_why_after_cancelling_and_cancels_this_study_alone(sweep: S
     sweep.wait_for("a run to begin", lambda: sweep.running())
     code, out, err = sweep.command("--cancel")
     assert code == 0, err
-    assert "cancelled 3 jobs" in out
+    assert "cancelled 2 jobs" in out
     names = sweep.wait_for("the end of its jobs", lambda: _names_without(sweep, "tutti-cut-"))
     assert any(name.startswith("tutti-other-") for name in names)
     assert foreign in sweep.jobs()
@@ -125,7 +125,7 @@ def test_without_accounting_nothing_hangs_and_nothing_runs_for_ever(
     assert not {"running", "queued"} & set(states_in(status))
     assert f"{run.name}" in status
     rows = sweep.finish()
-    assert len(rows) == 6
+    assert len(rows) == 4
     assert numbers({key: row for key, row in rows.items() if row["seed"] == 0}) == undisturbed
 
 
