@@ -16,13 +16,6 @@ from slurm.local_cluster.configuration import Settings
 from slurm.local_cluster.daemons import missing_packages
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker for all: they share a cluster, and two cores."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 def _started(settings: Settings) -> Iterator[Cluster]:
     missing = missing_packages(settings.accounting)
     if missing:
