@@ -59,9 +59,10 @@ def test_running_cluster_keeps_its_settings(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--nodes", "0"), ("--set", "nonsense"), ("--gpus", "-1"), ("--nodes", "500")])
-def test_wrong_option_is_said_in_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "slurm.local_cluster", "start", str(tmp_path / "c"), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True)
+def test_wrong_option_is_said_in_one_line(arguments: tuple[str, ...]) -> None:
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:  # tmp_path is too long
+        command = [sys.executable, "-m", "slurm.local_cluster", "start", folder, *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert arguments[0] in ended.stderr.splitlines()[-1]
