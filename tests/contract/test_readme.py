@@ -1,7 +1,7 @@
 """What the README shows to whoever adds a method or writes a study is true."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_the_example_method_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     content = yaml.safe_load((Path(__file__).parents[2] / "benchmark/studies/quickstart.yaml").read_text())
     study = Study.model_validate(content | {"name": "two-heads", "methods": ["two_heads"], "seeds": [0]})
     [run] = expand(resolve(study, METHODS | {"two_heads": names["TwoHeads"]}, NETWORKS))
-    run = type(run)(**vars(run) | {"recipe": run.recipe.model_copy(update={"epochs": 1.0})})
+    run = replace(run, recipe=run.recipe.model_copy(update={"epochs": 1.0}))
     data = load(run.task, Location(offline=True))
     trainer = Trainer(run, names["TwoHeads"](), data, tmp_path, torch.device("cpu"))
     assert trainer.predictor.logits(trainer.fit(), data.test).shape == (2, 500, 10)
