@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from benchmark.errors import WorkError
@@ -79,19 +80,22 @@ def start(name: str, folder: Path, conf: dict[str, str]) -> subprocess.Popen[byt
 def _install_database(folder: Path) -> None:
     if (folder / "data" / "mysql").is_dir() and (folder / "installed").exists():
         return
-    shutil.rmtree(folder / "data", ignore_errors=True)
     user = pwd.getpwuid(os.geteuid()).pw_name  # not $USER, which su leaves behind
-    made = subprocess.run(
-        [
-            *(program("mariadb-install-db"), "--no-defaults", f"--datadir={folder}/data", "--skip-test-db"),
-            *("--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}"),
-            *(["--user=root"] if user == "root" else []),
-        ],
-        capture_output=True, text=True, env=os.environ | {"PATH": PATHS}, cwd=folder,
-    )  # fmt: skip
-    if made.returncode:
-        raise WorkError(f"mariadb-install-db failed: {' '.join((made.stdout + made.stderr).split())[-500:]}")
-    (folder / "installed").touch()
+    command = [
+        *(program("mariadb-install-db"), "--no-defaults", f"--datadir={folder}/data", "--skip-test-db"),
+        *("--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}"),
+        *(["--user=root"] if user == "root" else []),
+    ]
+    for attempts_left in (2, 1, 0):  # it was seen to fail where another cluster was starting
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        environment = os.environ | {"PATH": PATHS, "TMPDIR": str(folder)}
+        made = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+        if made.returncode == 0:
+            (folder / "installed").touch()
+            return
+        if not attempts_left:
+            raise WorkError(f"mariadb-install-db failed: {' '.join((made.stdout + made.stderr).split())[-500:]}")
+        time.sleep(1)
 
 
 def port_answers(address: str, port: int) -> bool:
