@@ -129,14 +129,15 @@ def _trained(
             raise NonFiniteLossError(f"predictions of {split} are not finite")
     labels = labels_of(data)
     write_logits(folder / "logits.safetensors", logits, labels)
-    examples = score.examples(logits["test"], labels["test"])
+    examples = score.examples(logits, labels)
     write_atomically(folder / "examples.parquet", examples.to_parquet)
     seconds = {f"{name}_seconds": spent for name, spent in trainer.clock.seconds.items()}
+    energy = {"energy_joules": trainer.clock.joules} if trainer.clock.meter else {}
     return {
         "status": "done",
         "metrics": score.score(logits, labels),
         "costs": counted,
-        "measured": seconds | speed | {"peak_bytes": peak_bytes},
+        "measured": seconds | energy | speed | {"peak_bytes": peak_bytes},
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp, softmax
 
 from benchmark.metrics.score import examples, score
+from benchmark.metrics.temperature import fit_temperature, halvings
 from benchmark.metrics.typing import Array, Labels
 
 M, K = 3, 4
@@ -81,11 +82,16 @@ def test_temperature_is_fitted_on_validation_images_alone(logits: dict[str, Arra
         assert sharper[f"test/{pooling}/nll_calibrated"] != scored[f"test/{pooling}/nll_calibrated"]
 
 
-def test_without_validation_images_nothing_is_calibrated(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+def test_without_validation_images_nothing_is_scaled_by_their_temperature(
+    logits: dict[str, Array], labels: dict[str, Labels]
+) -> None:
+    whole = score(logits, labels)
     del logits["validation"], labels["validation"]
     scored = score(logits, labels)
-    assert not [key for key in scored if "calibrated" in key or "temperature" in key]
-    assert "test/prob_mean/nll" in scored
+    gone = {key for key in whole if key.endswith("_calibrated") or key.startswith("validation/")}
+    assert scored == {key: value for key, value in whole.items() if key not in gone}
+    assert "first/2/prob_mean/nll_cross_validated" in scored
+    assert "prob_mean_nll_calibrated" not in examples(logits, labels)
 
 
 def test_shifted_scores_are_means_over_kinds_and_severities(
@@ -131,10 +137,135 @@ def test_one_member_scores_alike_under_both_poolings(logits: dict[str, Array], l
 
 
 def test_examples_hold_each_images_prediction(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
-    frame = examples(logits["test"], labels["test"])
+    frame, scored = examples(logits, labels), score(logits, labels)
     assert list(frame["label"]) == list(labels["test"])
+    assert set(frame.dtypes.astype(str)) == {"int32", "float32"}
     p_NK = softmax(logits["test"].astype(np.float64).mean(0), -1)
     for n, row in enumerate(frame.itertuples()):
         assert row.logit_mean_class == p_NK[n].argmax()
         assert row.logit_mean_confidence == pytest.approx(p_NK[n].max())
         assert row.logit_mean_true == pytest.approx(p_NK[n, labels["test"][n]])
+        assert row.logit_mean_nll == pytest.approx(-np.log(p_NK[n, labels["test"][n]]), rel=1e-6)
+    for pooling in ("prob_mean", "logit_mean"):
+        for metric in ("nll", "brier", "nll_calibrated"):
+            assert frame[f"{pooling}_{metric}"].mean() == pytest.approx(scored[f"test/{pooling}/{metric}"], rel=1e-5)
+        hits = frame[f"{pooling}_class"] == frame["label"]
+        assert hits.mean() == pytest.approx(scored[f"test/{pooling}/accuracy"])
+
+
+SCALABLE = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise", "mce", "aurc", "augrc", "accuracy_at_80")
+
+
+def expected_names() -> set[str]:
+    names = {f"test/{name}" for name in ("disagreement", "kl", "cosine", "q_statistic", "double_fault", "ratio_error")}
+    names |= {f"test/member/{name}" for name in ("accuracy", "nll", "brier", "ece")}
+    names |= {"test/prob_mean/ambiguity_brier"}
+    detection = {
+        f"{name}{score}{variant}"
+        for name in ("auroc", "aupr", "fpr95")
+        for score in ("", "_entropy")
+        for variant in ("", "_calibrated")
+    }
+    names |= {f"out_of_distribution/other/prob_mean/{m}_mutual_information" for m in ("auroc", "aupr", "fpr95")}
+    shifted = {"accuracy", "nll", "brier", "ece", "aurc", "nll_calibrated", "brier_calibrated", "ece_calibrated"}
+    for pooling in ("prob_mean", "logit_mean"):
+        test = {"accuracy", "top5", "ambiguity_nll", "temperature_cross_validated"}
+        test |= {f"{name}{variant}" for name in SCALABLE for variant in ("", "_calibrated", "_cross_validated")}
+        names |= {f"test/{pooling}/{name}" for name in test}
+        names |= {f"validation/{pooling}/{name}" for name in ("accuracy", "nll", "brier", "ece", "temperature")}
+        names |= {f"out_of_distribution/other/{pooling}/{name}" for name in detection}
+        names |= {f"{split}/{pooling}/{name}" for split in ("shifted", "shifted/1", "shifted/5") for name in shifted}
+        first = ("accuracy", "nll", "nll_calibrated", "nll_cross_validated")
+        names |= {f"first/{k}/{pooling}/{name}" for k in (1, 2) for name in first}
+    return names
+
+
+def test_a_row_has_these_metrics_and_no_others(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+    scored = score(logits, labels)
+    assert set(scored) == expected_names()
+    assert {type(value) for value in scored.values()} == {float}
+
+
+def test_cross_validated_scores_are_means_over_ten_halves(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+    scored = score(logits, labels)
+    log_p_NK = log_softmax(logits["test"].astype(np.float64).mean(0), -1)
+    nlls, briers, temperatures = [], [], []
+    for halves in halvings(SIZES["test"]):
+        for fitted, scored_on in (halves, halves[::-1]):
+            temperature = fit_temperature(log_p_NK[fitted], labels["test"][fitted])
+            p_NK = softmax(log_p_NK[scored_on] / temperature, -1)
+            temperatures.append(temperature)
+            nlls.append(nll_by_hand(p_NK, labels["test"][scored_on]))
+            briers.append(((p_NK - np.eye(K)[labels["test"][scored_on]]) ** 2).sum(-1).mean())
+    assert scored["test/logit_mean/nll_cross_validated"] == pytest.approx(np.mean(nlls), rel=1e-4)
+    assert scored["test/logit_mean/brier_cross_validated"] == pytest.approx(np.mean(briers), rel=1e-4)
+    assert scored["test/logit_mean/temperature_cross_validated"] == pytest.approx(np.mean(temperatures), rel=1e-4)
+
+
+def test_sub_ensembles_score_like_runs_of_fewer_members(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+    scored = score(logits, labels)
+    for k in (1, 2):
+        smaller = score({split: array[:k] for split, array in logits.items()}, labels)
+        for pooling in ("prob_mean", "logit_mean"):
+            for metric in ("accuracy", "nll", "nll_calibrated", "nll_cross_validated"):
+                expected = smaller[f"test/{pooling}/{metric}"]
+                assert scored[f"first/{k}/{pooling}/{metric}"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_ensemble_loss_is_mean_member_loss_minus_ambiguity(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+    scored = score(logits, labels)
+    for pooling, loss in (("prob_mean", "nll"), ("logit_mean", "nll"), ("prob_mean", "brier")):
+        ambiguity = scored[f"test/{pooling}/ambiguity_{loss}"]
+        assert ambiguity > 0
+        assert scored[f"test/{pooling}/{loss}"] == pytest.approx(scored[f"test/member/{loss}"] - ambiguity)
+
+
+def test_one_member_lacks_what_needs_two(logits: dict[str, Array], labels: dict[str, Labels]) -> None:
+    scored = score({split: array[:1] for split, array in logits.items()}, labels)
+    missing = {"test/q_statistic", "test/double_fault", "test/ratio_error"}
+    assert set(scored) == {name for name in expected_names() - missing if not name.startswith("first/")}
+    zero = [name for name in scored if "ambiguity" in name or name in ("test/disagreement", "test/kl")]
+    assert len(zero) == 5
+    assert {scored[name] for name in zero} == {0.0}
+    assert scored["test/cosine"] == 1.0
+    assert scored["out_of_distribution/other/prob_mean/auroc_mutual_information"] == 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 300.0, 6e4])
+def test_flat_and_saturated_logits_have_finite_scores(
+    logits: dict[str, Array], labels: dict[str, Labels], scale: float, dtype: type
+) -> None:
+    hard = {split: np.clip(scale * array, -6e4, 6e4).astype(dtype) for split, array in logits.items()}
+    scored = score(hard, labels)
+    undefined = {"test/q_statistic", "test/ratio_error"}
+    assert expected_names() - set(scored) <= undefined
+    for name, value in scored.items():
+        if name.rpartition("/")[2].startswith(("accuracy", "ece", "mce", "aur", "aupr", "fpr95", "top5", "double")):
+            assert -1e-12 <= value <= 1 + 1e-12, name
+    assert np.isfinite(examples(hard, labels).to_numpy()).all()
+
+
+@pytest.mark.parametrize(("num_images", "num_classes"), [(1, 2), (2, 2), (3, 7)])
+def test_the_smallest_test_sets_have_scores(num_images: int, num_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"test": num_images, "validation": num_images, "out_of_distribution/other": 1}
+    logits = {split: rng.normal(size=(2, size, num_classes)).astype(np.float32) for split, size in sizes.items()}
+    labels = {split: np.zeros(num_images, dtype=np.int64) for split in ("test", "validation")}
+    scored = score(logits, labels)
+    assert {f"test/prob_mean/{name}{variant}" for name in SCALABLE for variant in ("", "_calibrated")} <= set(scored)
+    assert ("test/prob_mean/nll_cross_validated" in scored) == (num_images > 1)
+    assert len(examples(logits, labels)) == num_images
+
+
+def test_the_order_of_images_decides_nothing_but_the_halves(
+    logits: dict[str, Array], labels: dict[str, Labels]
+) -> None:
+    coarse = {split: array.round() for split, array in logits.items()}  # many images of equal confidence
+    scored = score(coarse, labels)
+    order = np.random.default_rng(5).permutation(SIZES["test"])
+    shuffled = {split: a[:, order] if a.shape[1] == len(order) else a for split, a in coarse.items()}
+    again = score(shuffled, {split: a[order] if len(a) == len(order) else a for split, a in labels.items()})
+    for name, value in again.items():
+        if not name.endswith("_cross_validated"):
+            assert value == pytest.approx(scored[name], rel=1e-9, abs=1e-12), name
