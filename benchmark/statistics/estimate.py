@@ -1,4 +1,4 @@
-"""What several seeds say together. Numbers in, numbers out: numpy and scipy only."""
+"""The mean of a method's runs and its interval."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
