@@ -28,6 +28,9 @@ CONTRACT_VERSION = 1
 
 STUDIES = Path(__file__).parent / "studies"
 
+_SEED = "\0seed"
+"""Stands for the seed in text that all seeds share; no option holds it."""
+
 
 class Augmentation(Strict):
     """What happens to training images, in this order. Test images are only normalised."""
@@ -228,7 +231,10 @@ class Run:
     @cached_property
     def key(self) -> str:
         """Such as `cifar100-wideresnet28x10-nfe3-s0-1f3a9c02`."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return self.key_of(json.dumps(self.identity, sort_keys=True))
+
+    def key_of(self, identity: str) -> str:
+        digest = hashlib.sha256(identity.encode()).hexdigest()
         members = self.options.get("num_members", "")
         dataset = self.task.folder or self.task.dataset
         return f"{dataset}-{self.task.network_slug}-{self.method}{members}-s{self.seed}-{digest[:8]}"
@@ -260,12 +266,19 @@ def expand(study: Study) -> list[Run]:
     """
     labels = _labels(study.methods)
     recipes = [deviate(study.recipe, entry.recipe) for entry in study.methods]
+    cells = [
+        Run(label, entry.method, entry.options, task, recipe, 0, entry.recipe)
+        for task in study.tasks
+        for entry, label, recipe in zip(study.methods, labels, recipes, strict=True)
+    ]
+    texts = [json.dumps(cell.identity | {"seed": _SEED}, sort_keys=True).split(json.dumps(_SEED)) for cell in cells]
     runs: dict[str, Run] = {}
     for seed in study.seeds:
-        for task in study.tasks:
-            for entry, label, recipe in zip(study.methods, labels, recipes, strict=True):
-                run = Run(label, entry.method, entry.options, task, recipe, seed, entry.recipe)
-                runs.setdefault(run.key, run)
+        for cell, text in zip(cells, texts, strict=True):
+            run = Run(cell.label, cell.method, cell.options, cell.task, cell.recipe, seed, cell.deviations)
+            # What `key` would compute: of large grids, writing the same settings for each seed takes longest.
+            run.__dict__["key"] = run.key_of(str(seed).join(text))
+            runs.setdefault(run.key, run)
     return list(runs.values())
 
 

@@ -1,74 +1,111 @@
-"""What became of each run, without reading 10,000 rows: remembered by time and size of the files it was read from. No torch."""
+"""What rows say, known by their checksums, and remembered in one Parquet file so that no row is read twice. No torch."""
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import Run
-from benchmark.store import Results, Row, newer, write_atomically
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-PARTS = ("status", "reason", "failure")
-"""Of a row, for telling a run's state."""
+from benchmark.files import Stamp, stamp_of, write_atomically
+from benchmark.rows import Row
 
-Stamp = list[int]
+FORMAT = 1
+"""Of the file. Raise it with any change of what stands in it."""
 
+TEXTS = ("key", "checksum", "status", "reason", "failure", "finished", "environment", "data")
+"""What is known of a row besides its numbers, as text; the last two as JSON."""
 
-def outcomes(results: Results, study_name: str, runs: Sequence[Run]) -> dict[str, Row]:
-    """PARTS of the rows of finished and failed runs, by key."""
-    path = results.study_dir(study_name) / ".outcomes.json"
-    known = _read(path)
-    collected_stamp = _stamp(results.collected_path(study_name))
-    if known["collected"]["stamp"] != collected_stamp:
-        collected = results.collected(study_name) if collected_stamp else {}
-        known["collected"] = {"stamp": collected_stamp, "rows": {key: _parts(row) for key, row in collected.items()}}
-    fresh: dict[str, dict[str, Any]] = {}
-    begun = results.begun()
-    for run in runs:
-        stamp = _stamp(results.run_dir(run.key) / "row.json") if run.key in begun else None
-        if stamp is not None:
-            before = known["runs"].get(run.key)
-            row = before["row"] if before and before["stamp"] == stamp else results.row(run.key)
-            if row is not None:
-                fresh[run.key] = {"stamp": stamp, "row": _parts(row)}
-    if fresh != known["runs"] or collected_stamp != known["written"]:
-        _write(path, {"written": collected_stamp, "collected": known["collected"], "runs": fresh})
-    rows: dict[str, Row] = {}
-    for run in runs:
-        here, before = fresh.get(run.key), known["collected"]["rows"].get(run.key)
-        if (row := newer(here["row"] if here else None, before)) is not None:
-            rows[run.key] = row
-    return rows
+PLACES = ("offset", "mtime_ns", "ctime_ns", "size", "inode")
+"""Where the row stands: its offset in the collected rows or -1, and the stamp of its file in the run's folder or zeros."""
+
+NO_STAMP: Stamp = (0, 0, 0, 0)
 
 
-def _parts(row: Row) -> Row:
-    return {part: row.get(part) for part in PARTS}
+class KnownRows:
+    """Texts and numbers of rows, by line: first those of the cache, then what was added."""
 
+    def __init__(self, path: Path) -> None:
+        """Empty where the cache is missing, damaged or of another format."""
+        self.path = path
+        self.collected: Stamp | None = None
+        """Stamp of the collected rows that the cached offsets are for."""
+        self.texts: dict[str, list[str]] = {name: [] for name in TEXTS}
+        self.places = np.empty((0, len(PLACES)), np.int64)
+        self._cached = pd.DataFrame()
+        with contextlib.suppress(Exception):  # pyarrow raises its own, OSError and others
+            self._load()
+        self.num_cached = len(self.texts["key"])
+        self.line_of = {digest: line for line, digest in enumerate(self.texts["checksum"])}
+        self._signatures: dict[tuple[tuple[str, ...], ...], tuple[list[int], list[np.ndarray]]] = {}
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return [found.st_mtime_ns, found.st_size, found.st_ino]
+    def add(self, row: Row, digest: str) -> int:
+        """The line of a row that was not known."""
+        texts = {name: row.get(name) for name in TEXTS} | {"checksum": digest}
+        for name, text in texts.items():
+            told = json.dumps(text, sort_keys=True) if name in ("environment", "data") else text
+            self.texts[name].append("" if told is None else str(told))
+        line = self.line_of[digest] = len(self.texts["key"]) - 1
+        parts = (row["metrics"], row["costs"], row["measured"]) if row["status"] == "done" else ()
+        lines, values = self._signatures.setdefault(tuple(map(tuple, parts)), ([], []))
+        lines.append(line)
+        values.append(np.array([number for part in parts for number in part.values()], np.float64))
+        return line
 
+    @property
+    def num_added(self) -> int:
+        return len(self.texts["key"]) - self.num_cached
 
-def _read(path: Path) -> dict[str, Any]:
-    """The cache, or an empty one where it is missing, damaged or of another shape."""
-    empty: dict[str, Any] = {"written": None, "collected": {"stamp": None, "rows": {}}, "runs": {}}
-    try:
-        known = json.loads(path.read_text())
-        rows = [*known["collected"]["rows"].values(), *(entry["row"] for entry in known["runs"].values())]
-        is_whole = all(set(row) == set(PARTS) for row in rows) and "stamp" in known["collected"] and "written" in known
-        return known if is_whole and all("stamp" in entry for entry in known["runs"].values()) else empty
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return empty
+    def numbers(self, lines: Sequence[int]) -> pd.DataFrame:
+        """Every metric and cost of these lines, one column each in order of their names; what is not finite is NaN."""
+        frames = [self._cached] if len(self._cached) else []
+        for names, (added, values) in self._signatures.items():
+            if names:
+                titles = [
+                    prefix + name
+                    for prefix, part in zip(("", "costs/", "measured/"), names, strict=True)
+                    for name in part
+                ]
+                values_RC = np.stack(values)
+                values_RC[~np.isfinite(values_RC)] = np.nan
+                frames.append(pd.DataFrame(values_RC, index=added, columns=titles))
+        together = pd.concat(frames) if len(frames) > 1 else frames[0] if frames else pd.DataFrame()
+        columns = sorted(name for name in set(together.columns) if name not in (*TEXTS, *PLACES))
+        return together.reindex(index=list(lines), columns=columns)
 
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Only beside a study's other files; a folder that can't be written has no cache."""
-    if path.parent.is_dir():
+    def save(self, lines: Sequence[int], places_RP: np.ndarray, collected: Stamp | None) -> None:
+        """Remember these lines, and where they stand. A folder that can't be written has no cache."""
+        if not self.path.parent.is_dir():
+            return
+        columns: dict[str, Any] = {name: [self.texts[name][line] for line in lines] for name in TEXTS}
+        columns |= {name: places_RP[:, index] for index, name in enumerate(PLACES)}
+        numbers = self.numbers(lines)
+        columns |= {str(name): numbers[name].to_numpy() for name in numbers}
+        said = json.dumps({"format": FORMAT, "collected": collected})
+        table = pa.table(columns).replace_schema_metadata({b"rows": said.encode()})
         with contextlib.suppress(OSError):
-            write_atomically(path, lambda file: file.write(json.dumps(content).encode()), durable=False)
+            write_atomically(
+                self.path,
+                lambda file: pq.write_table(
+                    table, file, compression="none", use_dictionary=list(TEXTS[2:]), write_statistics=False,
+                    write_page_checksum=True,
+                ),
+                durable=False,
+            )  # fmt: skip
+
+    def _load(self) -> None:
+        if stamp_of(self.path) is None:
+            return
+        table = pq.read_table(self.path, page_checksum_verification=True)
+        said = json.loads(table.schema.metadata[b"rows"])
+        if said["format"] != FORMAT:
+            return
+        texts = {name: table[name].to_pylist() for name in TEXTS}
+        places = np.stack([table[name].to_numpy() for name in PLACES], axis=1)
+        numbers = table.drop_columns([*TEXTS, *PLACES]).to_pandas()
+        self.collected = tuple(said["collected"]) if said["collected"] else None
+        self.texts, self.places, self._cached = texts, places, numbers

@@ -17,7 +17,6 @@ from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
 from benchmark.report.write import summary_table, write_report
-from benchmark.row_cache import outcomes
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, describe_unfinished, say, shown_progress, status_lines, watch
@@ -107,7 +106,7 @@ def sweep(
         deadline = begun + 60 * limit_minutes if limit_minutes else float("inf")
         stopped_by = _train(todo + waits, results, machine, num_workers, bool(retry), deadline)
         if stopped_by:
-            results.collect(study)
+            results.collect(study, trusting=True)
             raise KeyboardInterrupt
         if stopped_by == 0:
             say(f"stopped after {limit_minutes} minutes; the same command goes on")
@@ -115,10 +114,13 @@ def sweep(
 
 
 def finish(study: Study, runs: list[Run], results: Results) -> int:
-    """Write the report and print the table; 1 where a run failed or is missing."""
-    rows = results.collect(study)
+    """Print the table and write the report; 1 where a run failed or is missing.
+
+    Raises UserError, the table printed, where the report refuses a row that was edited by hand.
+    """
+    rows = results.collect(study, trusting=True)
     states = known_states(study, runs, results)
-    if not any(row["status"] == "done" for row in rows.values()):
+    if not any(row["status"] == "done" for row in rows.heads.values()):
         raise WorkError(f"no run of {study.name} finished: {describe_unfinished(states, results)}")
     print(summary_table(results, study))
     say(f"report: {write_report(results, study) / 'report.html'}")
@@ -129,7 +131,7 @@ def finish(study: Study, runs: list[Run], results: Results) -> int:
 
 def known_states(study: Study, runs: list[Run], results: Results) -> list[RunState]:
     """From the project's own files; where runs are unfinished, from the cluster's queue and accounting too."""
-    states = list(run_states(runs, results, outcomes(results, study.name, runs)))
+    states = list(run_states(runs, results, results.rows_of(study.name, runs, trusting=True).heads))
     if all(known.state in (FINISHED, RUNNING) for known in states):
         return states
     queue = ask_queue(study.name, results)
@@ -192,7 +194,7 @@ def submit(study: Study, results: Results, machine: Machine, profile: Profile, r
     runs = expand(study)
 
     def own_states() -> list[RunState]:
-        return list(run_states(runs, results, outcomes(results, study.name, runs)))
+        return list(run_states(runs, results, results.rows_of(study.name, runs, trusting=True).heads))
 
     if todo := to_do(cluster_states(own_states(), results, study.name, scheduler.queue()), retry):
         _prepare(study, todo, machine, here=False)
@@ -224,7 +226,7 @@ def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
         return training_flops(run)
 
     stated = profile.training_tflops and profile.training_tflops * 1e12
-    return Forecaster(lambda: results.rows(study).values(), count, profile.device, stated)
+    return Forecaster(lambda: results.rows(study, trusting=True).values(), count, profile.device, stated)
 
 
 def _resolved(name_or_path: str) -> Study:
