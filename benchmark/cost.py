@@ -1,4 +1,4 @@
-"""What a run costs: seconds by what they were spent on, parameters, FLOPs, latency, throughput, memory.
+"""What a run costs: seconds by what they were spent on, energy, parameters, FLOPs, latency, throughput, memory.
 
 FLOPs are 2 per multiply-add of convolutions and matrix products; normalisation and other element-wise work counts as
 nothing, as in torch.utils.flop_counter. Only forward passes are counted (a backward counter is wrong for grouped
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from benchmark.energy import energy_meter
 from benchmark.method import Done, Method, Stage, Task
 
 WEIGHT_ARGUMENT = {"convolution": 1, "_convolution": 1, "addmm": 2, "mm": 1}
@@ -27,19 +28,26 @@ WEIGHT_ARGUMENT = {"convolution": 1, "_convolution": 1, "addmm": 2, "mm": 1}
 
 
 class Clock:
-    """Seconds by section. On a GPU a section ends when the device has done its work."""
+    """Seconds by section, and joules of training where the device tells them. On a GPU a section ends when it has done
+    its work."""
 
-    def __init__(self, device: torch.device, seconds: dict[str, float] | None = None):
+    def __init__(self, device: torch.device, seconds: dict[str, float] | None = None, joules: float = 0.0):
         self.device = device
         self.seconds = {"train": 0.0, "compile": 0.0, "evaluation": 0.0, "checkpoint": 0.0} | (seconds or {})
+        self.joules = joules
+        self.meter = energy_meter(device)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        start = self._now()
+        start, joules = self._now(), self._used(name)
         try:
             yield
         finally:
             self.seconds[name] += self._now() - start
+            self.joules += self._used(name) - joules
+
+    def _used(self, name: str) -> float:
+        return self.meter() if self.meter is not None and name == "train" else 0.0
 
     def _now(self) -> float:
         if self.device.type == "cuda":

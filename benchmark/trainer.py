@@ -46,6 +46,7 @@ class Ledger:
     """What a run has spent and seen so far; part of every checkpoint."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    joules: float = 0.0
     training_flops: int = 0
     training_flops_nonzero: int = 0
     images_seen: int = 0
@@ -248,7 +249,7 @@ class Trainer:
         )
 
     def _state(self, network: nn.Module) -> dict[str, Any]:
-        self.ledger.seconds = dict(self.clock.seconds)
+        self.ledger.seconds, self.ledger.joules = dict(self.clock.seconds), self.clock.joules
         return {
             "key": self.run.key,
             "data": self.data.fingerprint,
@@ -264,7 +265,7 @@ class Trainer:
 
     def _restore(self, ledger: dict[str, Any]) -> None:
         self.ledger = Ledger(**ledger)
-        self.clock = Clock(self.device, self.ledger.seconds)
+        self.clock = Clock(self.device, self.ledger.seconds, self.ledger.joules)
 
     def _resume(self, stage: Stage, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Load the checkpoint of this stage, if there is one; the step to go on with."""

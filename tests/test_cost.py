@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.config import Recipe
-from benchmark.cost import FlopCounter, count_parameters, loss_flops, measure_prediction, predict_flops
+from benchmark.cost import Clock, FlopCounter, count_parameters, loss_flops, measure_prediction, predict_flops
 from benchmark.method import Method, Task
 from benchmark.networks.preact_resnet import PreActResNet
 from benchmark.networks.resnet import ResNet
@@ -260,3 +260,14 @@ def test_latency_and_throughput_are_positive_and_in_their_units() -> None:
     assert 0.01 < measured["latency_ms_batch1"] < 1000
     # A batch of 256 is no slower per image than an image alone.
     assert measured["throughput_batch256"] > 1000 / measured["latency_ms_batch1"]
+
+
+def test_training_is_charged_the_energy_that_the_device_reports() -> None:
+    clock = Clock(torch.device("cpu"), joules=100.0)
+    assert clock.meter is None  # a CPU reports none
+    clock.meter = iter([7.0, 12.0]).__next__
+    with clock.section("train"):
+        pass
+    with clock.section("evaluation"):  # is not asked
+        pass
+    assert clock.joules == 105.0
