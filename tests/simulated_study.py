@@ -54,7 +54,7 @@ def simulate(
         logits, labels = _predict(run, images, with_validation)
         results.write_row(done_row(run, score(logits, labels)))
         if with_examples:
-            examples(logits["test"], labels["test"]).to_parquet(results.run_dir(run.key) / "examples.parquet")
+            examples(logits, labels).to_parquet(results.run_dir(run.key) / "examples.parquet")
     return results
 
 

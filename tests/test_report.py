@@ -70,7 +70,7 @@ def test_means_and_intervals_are_those_computed_by_hand(hand_made: tuple[Study, 
     # s = 2, 1, 0.5 points; t(0.975, 2) = 4.3027; half width = 4.3027 s / sqrt(3) = 4.97, 2.48, 1.24
     assert texts(accuracy, "test/prob_mean/accuracy") == ["82.0 ± 5.0 (3/3)", "86.0 ± 2.5 (3/3)", "85.0 ± 1.2 (3/3)"]
     assert texts(accuracy, "test/logit_mean/accuracy") == ["83.0 ± 5.0 (3/3)", "87.0 ± 2.5 (3/3)", "86.0 ± 1.2 (3/3)"]
-    assert [row[1].best for row in accuracy.rows] == [False, True, False]
+    assert not any(row[1].best for row in accuracy.rows)  # the best by two points of the means, not by a test
     members = table_of(*hand_made, "members")
     assert texts(members, "test/prob_mean/gain") == ["5.0 ± 0.0 (3/3)"] * 3
     assert texts(members, "test/logit_mean/gain") == ["6.0 ± 0.0 (3/3)"] * 3
@@ -103,6 +103,8 @@ def test_columns_without_any_number_are_left_out(hand_made: tuple[Study, Results
         "accuracy",
         "calibration_prob_mean",
         "members",
+        "comparisons_accuracy",
+        "comparisons_nll",
         "costs_counted",
         "costs_measured",
         "costs_relative",
@@ -110,20 +112,21 @@ def test_columns_without_any_number_are_left_out(hand_made: tuple[Study, Results
     assert [c.source for c in table_of(*hand_made, "calibration_prob_mean").columns] == ["method", "test/prob_mean/nll"]
 
 
-def test_an_order_is_called_established_only_where_intervals_are_apart(hand_made: tuple[Study, Results]) -> None:
+def test_an_order_is_called_established_only_where_tests_say_so(hand_made: tuple[Study, Results]) -> None:
     study, results = hand_made
     finding = find(task_of(study, results))[0]
     assert finding.answer == "mimo-2"
-    assert finding.caution == "Its interval overlaps with that of nfe-3 and single: the order is not established."
+    assert finding.caution == "Not shown to be better than nfe-3 and single: about 15 runs of each would decide it."
     assert find(task_of(study, results, "logit_mean"))[0].evidence.startswith(
         "87.0 ± 2.5 % (3/3), next nfe-3 with 86.0"
     )
     for run in expand(study):
         if run.label == "mimo-2":
             set_metrics(results, run, test__prob_mean__accuracy=0.95 + run.seed / 1000)
-    assert find(task_of(study, results))[0].caution == "Its interval is apart from every other."
+    assert find(task_of(study, results))[0].caution.startswith("Better than every other (Holm-adjusted p = 0.0")
     one_seed = study.model_copy(update={"seeds": [0]})
-    assert "One run, no interval: the order is not established" in find(task_of(one_seed, results))[0].caution
+    caution = find(task_of(one_seed, results))[0].caution
+    assert "One run each of it or of nfe-3 and single: the order is not established" in caution
 
 
 def test_cheapest_is_an_ensemble_and_relative_to_single(hand_made: tuple[Study, Results]) -> None:
@@ -195,7 +198,7 @@ def test_page_is_one_file_that_runs_nothing_of_others(full: tuple[Study, Results
     text = (full[2] / "report.html").read_text()
     page = Page(text)
     assert page.tags.count("script") == 1
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == len(list((full[2] / "plots").glob("*.png"))) >= 9
     assert "<script>alert(1)</script> & 50% _x_ $y$" in page.text  # seen as text
     assert not {"link", "iframe", "object", "base", "form", "input", "em"} & set(page.tags)
     for name, value in page.attributes:
@@ -208,7 +211,7 @@ def test_page_is_one_file_that_runs_nothing_of_others(full: tuple[Study, Results
 def test_markdown_links_to_plots_that_exist(full: tuple[Study, Results, Path]) -> None:
     text = (full[2] / "report.md").read_text()
     links = re.findall(r"\]\((plots/[^)]*)\)", text)
-    assert len(links) == 4
+    assert sorted(links) == sorted(f"plots/{path.name}" for path in (full[2] / "plots").glob("*.png"))
     assert all((full[2] / link).stat().st_size > 10_000 for link in links)
     assert "<script" not in text
 

@@ -1,15 +1,17 @@
 """The summary in plain sentences: what is best, by what evidence, and whether the order is established at all.
 
-An order is called established where the best entry's interval shares no point with any other's. That is stricter than
-a test of the difference, on purpose: the best of many was picked after looking.
+An order is called established where the best entry beats each other one in a test whose p-values are adjusted after
+Holm: the best of many was picked after looking.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from benchmark.report.comparisons import ALPHA, at_level_of, undecided_because
+from benchmark.report.equivalents import equivalents
 from benchmark.report.gather import Entry, Gathered, TaskResults
 from benchmark.report.quantities import cell_text, quantity_of
-from benchmark.statistics import Estimate
+from benchmark.statistics import Comparison, Estimate, front_probability, holm
 
 Ranked = list[tuple[Entry, Estimate]]
 
@@ -60,9 +62,46 @@ def cheapest_prediction(task: TaskResults) -> Finding | None:
     )
 
 
+def worth_in_networks(task: TaskResults) -> Finding | None:
+    """Deep-ensemble equivalents, the methods' with the most first."""
+    found = equivalents(task)
+    entries = [e for e in task.entries if e.label in found and e.method not in ("single", "deep_ensemble")]
+    if not entries:
+        return None
+    entries.sort(key=lambda entry: -found[entry.label].size)
+    others = [f"{entry.label} {found[entry.label].text}" for entry in entries[1:]]
+    return Finding(
+        "Worth the most independent networks",
+        entries[0].label,
+        ", ".join([f"{found[entries[0].label].text} networks of a deep ensemble by calibrated NLL", *others]),
+    )
+
+
+def pareto_front(task: TaskResults) -> Finding | None:
+    """Who is not beaten in both accuracy and training FLOPs, by how likely that is."""
+    value, cost = f"test/{task.pooling}/accuracy", "costs/training_flops"
+    found = [(e, e.estimate(cost), e.estimate(value)) for e in task.entries]
+    known = [(e, c, v) for e, c, v in found if c is not None and v is not None and v.half_width is not None]
+    if len(known) < 3:
+        return None
+    chances = front_probability([c for _, c, _ in known], [v for _, _, v in known], higher_is_better=True)
+    front = [(entry, chance) for (entry, _, _), chance in zip(known, chances, strict=True) if chance >= 0.5]
+    if not front:
+        return None
+    shown = ", ".join(f"{entry.label} ({chance:.2f})" for entry, chance in front)
+    doubtful = [entry for entry, chance in front if chance < 1 - ALPHA]
+    caution = f"Likely, not established, for {_names(doubtful)}." if doubtful else ""
+    evidence = f"probability that no other method is at least as accurate for no more training FLOPs: {shown}"
+    return Finding(
+        "On the Pareto front of accuracy and training FLOPs", _names([e for e, _ in front]), evidence, caution
+    )
+
+
 FINDINGS: list[Callable[[TaskResults], Finding | None]] = [
     highest_accuracy,
     lowest_nll,
+    worth_in_networks,
+    pareto_front,
     most_accurate_under_shift,
     cheapest_training,
     cheapest_prediction,
@@ -86,25 +125,33 @@ def _best(task: TaskResults, about: str, source: str) -> Finding | None:
         *(f"next {entry.label} with {_shown(source, entry)}" for entry in rivals),
         *(f"{entry.label} with {_shown(source, entry)}" for entry in single if entry.label not in named),
     ]
-    return Finding(about, best.label, ", ".join(evidence), _caution(task, ranked))
+    return Finding(about, best.label, ", ".join(evidence), _caution(task, ranked, source))
 
 
-def _caution(task: TaskResults, ranked: Ranked) -> str:
-    """Why the order may not be read as one."""
+def _caution(task: TaskResults, ranked: Ranked, source: str) -> str:
+    """Whether the order may be read as one, and why not."""
     absent = [entry for entry in task.entries if not entry.finished]
     gaps = f" {_names(absent)}: no run finished." if absent else ""
-    (_, best), *others = ranked
+    (best, _), *others = ranked
     if not others:
         return f"Nothing to compare with.{gaps}"
-    if best.half_width is None:
-        return f"One run, no interval: the order is not established.{gaps}"
-    overlapping = [entry for entry, estimate in others if best.overlaps(estimate)]
-    one_run = [entry for entry, estimate in others if estimate.half_width is None]
-    if overlapping:
-        return f"Its interval overlaps with that of {_names(overlapping)}: the order is not established.{gaps}"
+    found = [(entry, comparison) for entry, _ in others if (comparison := task.compare(best, entry, source))]
+    adjusted = holm([comparison.p_value for _, comparison in found])
+    undecided = [pair for pair, p in zip(found, adjusted, strict=True) if p is None or p >= ALPHA]
+    if not undecided:
+        largest = max(p for p in adjusted if p is not None)
+        return (
+            f"Better than every other (Holm-adjusted p {f'= {largest:.2g}' if largest >= 0.001 else '< 0.001'}).{gaps}"
+        )
+    return f"{_undecided(undecided, len(found))}{gaps}"
+
+
+def _undecided(pairs: list[tuple[Entry, Comparison]], num_compared: int) -> str:
+    one_run = [entry for entry, comparison in pairs if comparison.p_value is None]
     if one_run:
-        return f"Only one run of {_names(one_run)}: the order is not established.{gaps}"
-    return f"Its interval is apart from every other.{gaps}"
+        return f"One run each of it or of {_names(one_run)}: the order is not established."
+    remedy = undecided_because([at_level_of(comparison, num_compared) for _, comparison in pairs])
+    return f"Not shown to be better than {_names([entry for entry, _ in pairs])}{f': {remedy}' if remedy else ''}."
 
 
 def _cheapest(task: TaskResults, about: str, counted: str, measured: str) -> Finding | None:

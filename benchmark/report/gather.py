@@ -1,32 +1,24 @@
-"""Rows of a study -> a tidy frame with one line per planned run, finished or not, grouped by task.
+"""Rows of a study -> the entries of each task and, in a tidy frame (frame.py), their runs."""
 
-Columns: key, label, method, task, dataset, network, seed, status (done, failed, skipped or missing), why (a class, of
-runs without a result), reason, device, then every metric under its own name (`test/prob_mean/accuracy`), every cost
-(`costs/…`, `measured/…`), and what follows from them: `test/<pooling>/gain` and, where the study holds a single network,
-`relative/costs/…` and `relative/measured/…`.
-"""
-
-import math
+import functools
 import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from benchmark.config import Run, Study, TaskConfig, expand
-from benchmark.endings import TEXTS
-from benchmark.metrics.pooling import POOLINGS
+from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
-from benchmark.states import FINISHED, NOT_SUBMITTED, RUNNING, RunState, run_states
-from benchmark.statistics import Estimate, estimate_mean
+from benchmark.statistics import Estimate
 from benchmark.store import Results, Row, warn
+from benchmark.study_rows import StudyRows
 
-RELATIVE = (
-    *(f"costs/{name}" for name in ("parameters", "nonzero_parameters", "forward_flops", "forward_flops_nonzero")),
-    *(f"costs/{name}" for name in ("training_flops", "training_flops_nonzero")),
-    *(f"measured/{name}" for name in ("train_seconds", "latency_ms_batch1", "throughput_batch256", "peak_bytes")),
-)
-"""Costs that are also shown relative to the single network of the same task."""
+if TYPE_CHECKING:
+    from benchmark.statistics import Comparison, Resampled, Resamples
+
+__all__ = ["RELATIVE", "Entry", "Gathered", "TaskResults", "environment_of", "gather"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,9 @@ class Entry:
     deviations: dict[str, Any]
     style: Style
     runs: pd.DataFrame
+    num_members: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: float | None = None
 
     @property
     def planned(self) -> int:
@@ -49,7 +44,11 @@ class Entry:
 
     def estimate(self, source: str) -> Estimate | None:
         """Mean and interval of a column over the runs that have it; None where none has."""
-        return estimate_mean(self.runs[source].dropna()) if source in self.runs else None
+        return self._estimates.get(source)
+
+    @functools.cached_property
+    def _estimates(self) -> dict[str, Estimate]:
+        return estimates(self.runs)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,34 @@ class TaskResults:
 
     def holds(self, source: str) -> bool:
         """Whether any run has a number in this column."""
-        return source in self.runs and bool(self.runs[source].notna().any())
+        return source in self._held
+
+    @functools.cached_property
+    def _held(self) -> set[str]:
+        return set(self.runs.columns[self.runs.notna().any()])
+
+    def compare(self, first: Entry, second: Entry, source: str) -> "Comparison | None":
+        """First minus second; None where it can't be told."""
+        from benchmark.report.compare import compare_entries
+
+        asked = first.label, second.label, source
+        if asked not in self._comparisons:
+            self._comparisons[asked] = compare_entries(self, first, second, source)
+        return self._comparisons[asked]
+
+    @functools.cached_property
+    def _comparisons(self) -> "dict[tuple[str, str, str], Comparison | None]":
+        return {}
+
+    @functools.cached_property
+    def resampled(self) -> "dict[tuple[str, str], Mapping[str, Resampled]]":
+        """Bootstrapped metrics by label and pooling, as compare.py finds them."""
+        return {}
+
+    @functools.cached_property
+    def resamples(self) -> "dict[bytes, Resamples]":
+        """Test images drawn with replacement, by their labels: the same for all entries."""
+        return {}
 
     @property
     def unfinished(self) -> str:
@@ -83,9 +109,10 @@ class TaskResults:
     def devices(self) -> list[str]:
         return sorted(set(self.runs["device"]) - {""})
 
-    def examples(self, entry: Entry) -> list[pd.DataFrame]:
+    def examples(self, entry: Entry, pooling: str | None = None) -> list[pd.DataFrame]:
         """The example files of an entry's finished runs, one per seed; without those that are missing or foreign."""
-        needed = {"label", f"{self.pooling}_class", f"{self.pooling}_confidence"}
+        pooling = pooling or self.pooling
+        needed = {"label", f"{pooling}_class", f"{pooling}_confidence"}
         frames = []
         for key in entry.runs.loc[entry.runs["status"] == "done", "key"]:
             frame = self.results.examples(self.study_name, key)
@@ -97,11 +124,18 @@ class TaskResults:
                 frames.append(frame)
         return frames
 
+    def histories(self, entry: Entry) -> list[pd.DataFrame]:
+        """Epochs of an entry's finished runs, one frame per seed: stage, epoch, loss, accuracy, monitored, train_seconds."""
+        keys = entry.runs.loc[entry.runs["status"] == "done", "key"]
+        frames = [self.results.history(self.study_name, key) for key in keys]
+        return [frame for frame in frames if frame is not None and len(frame)]
+
 
 @dataclass(frozen=True)
 class Gathered:
     study: Study
     rows: dict[str, Row]
+    """Rows without options and numbers, as StudyRows.heads has them."""
     runs: pd.DataFrame
     tasks: list[TaskResults]
 
@@ -109,93 +143,48 @@ class Gathered:
     def finished(self) -> int:
         return int((self.runs["status"] == "done").sum())
 
+    @functools.cached_property
+    def mixtures(self) -> list[str]:
+        """Why the finished runs do not compare, a line for each reason: several code versions, several devices."""
+        return mixtures(self.rows[key] for key in self.runs.loc[self.runs["status"] == "done", "key"])
 
-def gather(results: Results, study: Study, rows: dict[str, Row], pooling: str = "prob_mean") -> Gathered:
+    @property
+    def warnings(self) -> list[str]:
+        """What every table of these runs must say."""
+        return [f"The finished runs are not of a kind: {mixture}." for mixture in self.mixtures]
+
+
+def gather(results: Results, study: Study, rows: StudyRows, pooling: str = "prob_mean") -> Gathered:
     planned = expand(study)
-    states = {known.run.key: known for known in run_states(planned, results, rows)}
+    runs = runs_frame(planned, results, rows)
     styles = choose_styles((run.label, run.method) for run in planned)
-    tasks, parts = [], []
+    places_of: dict[int, list[int]] = {}
+    for place, run in enumerate(planned):
+        places_of.setdefault(id(run.task), []).append(place)  # of equal tasks, runs hold the first
+    tasks = []
     for name, title, task in _name_tasks(study.tasks):
-        of_task = [run for run in planned if run.task == task]
-        part = pd.DataFrame([_line(states[run.key], rows.get(run.key), name) for run in of_task])
-        part = _with_relative(part, _reference(of_task))
-        first = {run.label: run for run in reversed(of_task)}
-        entries = [
-            Entry(label, first[label].method, first[label].deviations, styles[label], part[part["label"] == label])
-            for label in dict.fromkeys(run.label for run in of_task)
-        ]
+        places = places_of[id(task)]
+        runs.loc[places, "task"] = name
+        of_task = [planned[place] for place in places]
+        part = with_relative(runs.iloc[places].reset_index(drop=True), _reference(of_task))
+        lines_of: dict[str, list[int]] = {}
+        for line, run in enumerate(of_task):
+            lines_of.setdefault(run.label, []).append(line)
+        entries = [_entry(of_task[lines[0]], styles[label], part.iloc[lines]) for label, lines in lines_of.items()]
         tasks.append(TaskResults(name, title, task, entries, part, pooling, results, study.name))
-        parts.append(part)
-    return Gathered(study, rows, pd.concat(parts, ignore_index=True), tasks)
+    together = pd.concat([task.runs for task in tasks], ignore_index=True)
+    return Gathered(study, rows.heads, together, tasks)
 
 
-def _line(known: RunState, row: Row | None, task_name: str) -> dict[str, Any]:
-    run = known.run
-    why, reason = _missing(known)
-    line: dict[str, Any] = {
-        "key": run.key,
-        "label": run.label,
-        "method": run.method,
-        "task": task_name,
-        "dataset": run.task.folder or run.task.dataset,
-        "network": run.task.network_slug,
-        "seed": run.seed,
-        "status": row["status"] if row else "missing",
-        "why": why,
-        "reason": reason,
-        "device": environment_of(row).get("device", "") if row else "",
-    }
-    if row and row["status"] == "done":
-        numbers = _numbers(row["metrics"]) | _numbers(row["costs"], "costs/") | _numbers(row["measured"], "measured/")
-        line |= {name: value for name, value in numbers.items() if name not in line}
-        for pooling in POOLINGS:
-            ensemble, member = line.get(f"test/{pooling}/accuracy"), line.get("test/member/accuracy")
-            if ensemble is not None and member is not None:
-                line[f"test/{pooling}/gain"] = ensemble - member
-    return line
+def _entry(run: Run, style: Style, runs: pd.DataFrame) -> Entry:
+    num_members = int(run.options.get("num_members", 1))
+    return Entry(run.label, run.method, run.deviations, style, runs, num_members, run.options, run.recipe.epochs)
 
 
-def _missing(known: RunState) -> tuple[str, str]:
-    """Why a run has no result, as a class and in more words; from the run's own files, not from a cluster's queue."""
-    if known.state == FINISHED:
-        return "", known.detail
-    if known.state == NOT_SUBMITTED:
-        return "not run yet", "not run yet"
-    if known.state == RUNNING:
-        return RUNNING, RUNNING  # how far it is, a report need not tell
-    return TEXTS[known.why] if known.why else known.state, known.detail
-
-
-def environment_of(row: Row) -> dict[str, Any]:
-    environment = row.get("environment")
-    return environment if isinstance(environment, dict) else {}
-
-
-def _numbers(values: Any, prefix: str = "") -> dict[str, float]:
-    """The finite numbers among a row's values; anything else is no value, and the count behind a cell says so."""
-    if not isinstance(values, dict):
-        return {}
-    return {
-        f"{prefix}{name}": float(value)
-        for name, value in values.items()
-        if type(value) in (int, float) and math.isfinite(value)
-    }
-
-
-def _reference(runs: list[Run]) -> str | None:
+def _reference(runs: Sequence[Run]) -> str | None:
     """The label that costs are relative to: a single network, one that follows the study's recipe if there is any."""
     singles = sorted((run for run in runs if run.method == "single"), key=lambda run: bool(run.deviations))
     return singles[0].label if singles else None
-
-
-def _with_relative(runs: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    relative = {}
-    for source in RELATIVE:
-        if source in runs:
-            single = estimate_mean(runs.loc[runs["label"] == reference, source].dropna())
-            if single is not None and single.mean > 0:
-                relative[f"relative/{source}"] = runs[source] / single.mean
-    return pd.concat([runs, pd.DataFrame(relative, index=runs.index)], axis=1)
 
 
 def _name_tasks(tasks: list[TaskConfig]) -> list[tuple[str, str, TaskConfig]]:

@@ -1,78 +1,99 @@
 """The report's tables. A table is one function (a task's results in, a table or None out) and one line in TABLES."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from functools import partial
 
 from benchmark.metrics.pooling import POOLINGS
-from benchmark.report.gather import RELATIVE, Entry, TaskResults
-from benchmark.report.palette import Style
-from benchmark.report.quantities import Quantity, cell_text, quantity_of
-from benchmark.statistics import Estimate
+from benchmark.report.against_papers import paper_against_ours
+from benchmark.report.comparisons import comparisons
+from benchmark.report.equivalents import equivalents_table
+from benchmark.report.gather import RELATIVE, TaskResults
+from benchmark.report.quantities import quantity_of
+from benchmark.report.sources import COUNTED, DIVERSITY, MEASURED, OUT_OF_DISTRIBUTION
+from benchmark.report.table import Cell, Column, Table, entries_table, lines_of
 
-MARKS = "†‡§¶"
-
-
-@dataclass(frozen=True)
-class Column:
-    """`source` names it in CSV files; a column of text has no quantity."""
-
-    source: str
-    header: str
-    quantity: Quantity | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number over runs. `text` is what tables show: `81.2 ± 0.3 (5/5)`."""
-
-    estimate: Estimate | None
-    finished: int
-    planned: int
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    name: str
-    title: str
-    text: str
-    """What it shows, in a sentence or two."""
-    columns: list[Column]
-    rows: list[list[Cell | str]]
-    notes: list[str]
-    styles: list[Style | None]
-    """One for each row: the method's colour and marker."""
+CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise", "mce")
+SELECTION = ("aurc", "augrc", "accuracy_at_80")
+SHIFTED = ("accuracy", "nll", "brier", "ece", "aurc", "nll_calibrated", "brier_calibrated", "ece_calibrated")
 
 
 def accuracy(task: TaskResults) -> Table | None:
-    sources = {f"{split}/{pooling}/accuracy": f"{split}, {pooling}" for split in SPLITS for pooling in POOLINGS}
-    return _table(task, "accuracy", "Accuracy", "On test and validation images.", sources, ["test/prob_mean/accuracy"])
+    columns = (("test", "accuracy"), ("test", "top5"), ("validation", "accuracy"))
+    sources = {
+        f"{split}/{pooling}/{metric}": f"{split if metric == 'accuracy' else 'test top-5'}, {pooling}"
+        for split, metric in columns
+        for pooling in POOLINGS
+    }
+    text = "On test and validation images."
+    return entries_table(lines_of(task), "accuracy", "Accuracy", text, sources, ["test/prob_mean/accuracy"])
 
 
 def calibration(task: TaskResults, pooling: str) -> Table | None:
+    text = f"Of test images as the networks predict them, members pooled by {pooling}."
+    sources = [f"test/{pooling}/{metric}" for metric in CALIBRATION]
+    return entries_table(lines_of(task), f"calibration_{pooling}", f"Calibration, {pooling}", text, sources)
+
+
+def calibration_scaled(task: TaskResults, pooling: str) -> Table | None:
+    text = f"Of test images, after the pooled prediction ({pooling}) was scaled by a temperature fitted on validation images."
+    sources = [
+        *(f"test/{pooling}/{metric}_calibrated" for metric in CALIBRATION),
+        f"validation/{pooling}/temperature",
+    ]
+    title = f"Calibration after temperature scaling, {pooling}"
+    return entries_table(lines_of(task), f"calibration_scaled_{pooling}", title, text, sources)
+
+
+def calibration_cross_validated(task: TaskResults, pooling: str) -> Table | None:
     text = (
-        f"Of test images, members pooled by {pooling}. Scaled: after dividing the logits by a temperature fitted on "
-        "validation images."
+        f"The same without validation images ({pooling}): the temperature is fitted on one random half of the test images "
+        "and the other half scored, both ways, mean over five halvings."
     )
-    metrics = ("nll", "brier", "ece", "nll_calibrated", "brier_calibrated", "ece_calibrated")
-    sources = [*(f"test/{pooling}/{metric}" for metric in metrics), f"validation/{pooling}/temperature"]
-    return _table(task, f"calibration_{pooling}", f"Calibration, {pooling}", text, sources)
+    sources = [
+        *(f"test/{pooling}/{metric}_cross_validated" for metric in CALIBRATION),
+        f"test/{pooling}/temperature_cross_validated",
+    ]
+    title = f"Calibration under test-time cross-validation, {pooling}"
+    return entries_table(lines_of(task), f"calibration_cross_validated_{pooling}", title, text, sources)
+
+
+def selection(task: TaskResults, pooling: str) -> Table | None:
+    text = f"How well confidence ({pooling}) tells right predictions from wrong ones, before and after scaling."
+    variants = ("", "_calibrated", "_cross_validated")
+    sources = [f"test/{pooling}/{metric}{variant}" for metric in SELECTION for variant in variants]
+    return entries_table(lines_of(task), f"selection_{pooling}", f"Selective prediction, {pooling}", text, sources)
 
 
 def robustness(task: TaskResults, pooling: str) -> Table | None:
+    text = f"On corrupted test images, mean over kinds and severities, members pooled by {pooling}."
+    sources = {f"shifted/{pooling}/{metric}": "" for metric in SHIFTED}
+    titles = {source: f"shifted {quantity_of(source).title}" for source in sources}
+    return entries_table(lines_of(task), f"robustness_{pooling}", f"Robustness, {pooling}", text, titles)
+
+
+def severity(task: TaskResults, pooling: str) -> Table | None:
+    text = f"On corrupted test images by severity (1 mild, 5 strong), mean over kinds, members pooled by {pooling}."
+    titles = {
+        f"shifted/{level}/{pooling}/{metric}": f"{quantity_of(f'shifted/{level}/{pooling}/{metric}').title}, severity {level}"
+        for metric in ("accuracy", "nll", "ece")
+        for level in range(1, 6)
+    }
+    return entries_table(lines_of(task), f"severity_{pooling}", f"Robustness by severity, {pooling}", text, titles)
+
+
+def out_of_distribution(task: TaskResults, pooling: str) -> Table | None:
     text = (
-        f"Members pooled by {pooling}. Shifted: corrupted test images, mean over kinds and severities, then by severity "
-        "(1 mild, 5 strong). AUROC: telling test images from foreign ones by confidence."
+        f"Telling test images from those of another data set by a score of the pooled prediction ({pooling}): its largest "
+        "probability, its entropy, or the members' mutual information."
     )
-    shifted = {f"shifted/{pooling}/{metric}": "" for metric in ("accuracy", "nll", "brier", "ece")}
-    titles = {source: f"shifted {quantity_of(source).title}" for source in shifted}
-    for severity in range(1, 6):
-        titles[f"shifted/{severity}/{pooling}/accuracy"] = f"accuracy, severity {severity}"
-    for name in task.task.out_of_distribution:
-        titles[f"out_of_distribution/{name}/{pooling}/auroc"] = f"AUROC, {name}"
-    return _table(task, f"robustness_{pooling}", f"Robustness, {pooling}", text, titles)
+    sources = {
+        source: f"{name}: {quantity_of(source).title}"
+        for name in task.task.out_of_distribution
+        for metric in OUT_OF_DISTRIBUTION
+        if task.holds(source := f"out_of_distribution/{name}/{pooling}/{metric}")
+    }
+    title = f"Out-of-distribution detection, {pooling}"
+    return entries_table(lines_of(task), f"out_of_distribution_{pooling}", title, text, sources)
 
 
 def members(task: TaskResults) -> Table | None:
@@ -81,31 +102,42 @@ def members(task: TaskResults) -> Table | None:
         "test/member/accuracy": "mean member accuracy",
         **{f"test/{pooling}/accuracy": f"ensemble accuracy, {pooling}" for pooling in POOLINGS},
         **{f"test/{pooling}/gain": f"gain, {pooling}" for pooling in POOLINGS},
-        "test/disagreement": "",
         "test/member/nll": "mean member NLL",
+        "test/member/brier": "mean member Brier",
+        "test/member/ece": "mean member ECE",
     }
-    return _table(task, "members", "Members and ensemble", text, sources)
+    return entries_table(lines_of(task), "members", "Members and ensemble", text, sources)
+
+
+def diversity(task: TaskResults) -> Table | None:
+    text = (
+        "How the members differ on test images; every pairwise measure is a mean over pairs. Ambiguity is what pooling "
+        "takes off the members' mean loss."
+    )
+    sources = {
+        **{f"test/{metric}": "" for metric in DIVERSITY},
+        **{f"test/{pooling}/ambiguity_nll": f"ambiguity NLL, {pooling}" for pooling in POOLINGS},
+        "test/prob_mean/ambiguity_brier": "ambiguity Brier, prob_mean",
+    }
+    return entries_table(lines_of(task), "diversity", "Diversity", text, sources)
 
 
 def costs_counted(task: TaskResults) -> Table | None:
-    names = ("parameters", "nonzero_parameters", "forward_flops", "forward_flops_nonzero")
-    training = ("training_flops", "training_flops_nonzero", "images_seen")
-    sources = [f"costs/{name}" for name in (*names, *training)]
-    return _table(task, "costs_counted", "Costs, counted", "The same on every machine.", sources)
+    sources = [f"costs/{name}" for name in COUNTED]
+    return entries_table(lines_of(task), "costs_counted", "Costs, counted", "The same on every machine.", sources)
 
 
 def costs_measured(task: TaskResults) -> Table | None:
-    seconds = [f"{what}_seconds" for what in ("train", "compile", "evaluation", "checkpoint")]
-    sources = [f"measured/{name}" for name in (*seconds, "latency_ms_batch1", "throughput_batch256", "peak_bytes")]
+    sources = [f"measured/{name}" for name in MEASURED]
     text = f"On {' and '.join(task.devices)}." if task.devices else ""
     notes = ["Runs were measured on different devices: their times do not compare."] if len(task.devices) > 1 else []
-    return _table(task, "costs_measured", "Costs, measured", text, sources, notes=notes)
+    return entries_table(lines_of(task), "costs_measured", "Costs, measured", text, sources, notes=notes)
 
 
 def costs_relative(task: TaskResults) -> Table | None:
     text = "Each run's cost divided by the mean cost of the single network of the same task."
     sources = [f"relative/{source}" for source in RELATIVE]
-    return _table(task, "costs_relative", "Costs relative to the single network", text, sources)
+    return entries_table(lines_of(task), "costs_relative", "Costs relative to the single network", text, sources)
 
 
 def unfinished(task: TaskResults) -> Table | None:
@@ -116,7 +148,8 @@ def unfinished(task: TaskResults) -> Table | None:
     styles = {entry.label: entry.style for entry in task.entries}
     columns = [Column(name, name) for name in ("method", "seed", "status", "reason")]
     rows: list[list[Cell | str]] = [
-        [run["label"], str(run["seed"]), run["status"], run["reason"]] for run in missing.to_dict("records")
+        [label, str(seed), status, reason]
+        for label, seed, status, reason in missing[["label", "seed", "status", "reason"]].itertuples(index=False)
     ]
     text = "They count as planned in every cell above and enter no mean."
     return Table(
@@ -124,13 +157,19 @@ def unfinished(task: TaskResults) -> Table | None:
     )
 
 
-SPLITS = ("test", "validation")
+POOLED = (
+    *(calibration, calibration_scaled, calibration_cross_validated, selection),
+    *(robustness, severity, out_of_distribution, equivalents_table),
+)
+"""Tables that are made once for each pooling."""
 
 TABLES: list[Callable[[TaskResults], Table | None]] = [
     accuracy,
-    *(partial(calibration, pooling=pooling) for pooling in POOLINGS),
-    *(partial(robustness, pooling=pooling) for pooling in POOLINGS),
+    *(partial(table, pooling=pooling) for table in POOLED for pooling in POOLINGS),
     members,
+    diversity,
+    *(partial(comparisons, metric=metric) for metric in ("accuracy", "nll", "nll_calibrated", "ece")),
+    paper_against_ours,
     costs_counted,
     costs_measured,
     costs_relative,
@@ -148,91 +187,22 @@ def make_tables(task: TaskResults) -> list[Table]:
     return [by_name.get(_other_pooling(table.name, swap), table) for table in made]
 
 
-def summary(task: TaskResults) -> Table:
-    """The few columns that fit a terminal."""
-    pooling = task.pooling
-    sources = {
+def summary_sources(pooling: str) -> dict[str, str]:
+    """The few columns that fit a terminal, with their titles."""
+    return {
         f"test/{pooling}/accuracy": "test accuracy",
         f"test/{pooling}/nll": "",
         f"test/{pooling}/ece": "",
         "relative/costs/training_flops": "",
         "measured/train_seconds": "",
     }
-    table = _table(task, "summary", "Overview", "", sources, [next(iter(sources))])
+
+
+def summary(task: TaskResults) -> Table:
+    sources = summary_sources(task.pooling)
+    table = entries_table(lines_of(task), "summary", "Overview", "", sources, [next(iter(sources))])
     assert table is not None  # its first column is always shown
     return table
-
-
-def compact(table: Table) -> Table:
-    """For a terminal: nothing bold, and the runs behind a line in one last column."""
-    counts = [next(cell for cell in row if isinstance(cell, Cell)) for row in table.rows]
-    rows: list[list[Cell | str]] = [
-        [
-            *(
-                replace(c, best=False, text=c.text.rpartition(" ")[0] or c.text) if isinstance(c, Cell) else c
-                for c in row
-            ),
-            f"{count.finished}/{count.planned}",
-        ]
-        for row, count in zip(table.rows, counts, strict=True)
-    ]
-    return replace(table, columns=[*table.columns, Column("runs", "runs")], rows=rows)
-
-
-def _table(
-    task: TaskResults,
-    name: str,
-    title: str,
-    text: str,
-    sources: Iterable[str] | dict[str, str],
-    always: Iterable[str] = (),
-    notes: Iterable[str] = (),
-) -> Table | None:
-    """One line per entry, one column per source that has any number. `sources` may map them to titles of their own."""
-    titles = sources if isinstance(sources, dict) else dict.fromkeys(sources, "")
-    kept = [source for source in titles if task.holds(source) or source in always]
-    if not kept:
-        return None
-    quantities = {source: quantity_of(source) for source in kept}
-    marks, deviations = _deviations(task.entries)
-    cells = {source: _cells(task, source, quantities[source]) for source in kept}
-    return Table(
-        name,
-        title,
-        text,
-        [Column("method", "method"), *(Column(s, quantities[s].header(titles[s]), quantities[s]) for s in kept)],
-        [
-            [f"{entry.label} {marks.get(entry.label, '')}".strip(), *(cells[source][index] for source in kept)]
-            for index, entry in enumerate(task.entries)
-        ],
-        [*notes, *([task.unfinished] if task.unfinished else []), *deviations],
-        [entry.style for entry in task.entries],
-    )
-
-
-def _cells(task: TaskResults, source: str, quantity: Quantity) -> list[Cell]:
-    estimates = [entry.estimate(source) for entry in task.entries]
-    means = [estimate.mean for estimate in estimates if estimate is not None]
-    best = None
-    if quantity.better and len(means) > 1 and min(means) < max(means):
-        best = max(means) if quantity.better == "higher" else min(means)
-    cells = []
-    for entry, estimate in zip(task.entries, estimates, strict=True):
-        text = cell_text(source, estimate, entry.finished, entry.planned)
-        best_mean = estimate is not None and estimate.mean == best
-        cells.append(Cell(estimate, entry.finished, entry.planned, text, best_mean))
-    return cells
-
-
-def _deviations(entries: list[Entry]) -> tuple[dict[str, str], list[str]]:
-    """Marks for entries that were not trained under the study's recipe, and the footnotes that say how."""
-    marks, notes = {}, []
-    for index, entry in enumerate(entry for entry in entries if entry.deviations):
-        mark = MARKS[index % len(MARKS)] * (index // len(MARKS) + 1)
-        marks[entry.label] = mark
-        changes = ", ".join(f"{key} = {value}" for key, value in entry.deviations.items())
-        notes.append(f"{mark} {entry.label} deviates from the study's recipe: {changes}.")
-    return marks, notes
 
 
 def _other_pooling(name: str, swap: dict[str, str]) -> str:

@@ -5,8 +5,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+
+from benchmark.report.plots.drawing import settle
 
 Across = Literal["left", "center", "right"]
 Along = Literal["bottom", "center", "top"]
@@ -34,17 +37,21 @@ def place_labels(
     coordinates; axis limits must be final.
     """
     figure = axes.figure
-    figure.canvas.draw()  # places the axes
+    assert isinstance(figure, Figure)
+    settle(figure)
     pixels_per_point = figure.dpi / 72
     to_pixels = axes.transData.transform
     centres = to_pixels(np.asarray(points, dtype=np.float64))
-    taken = [_box_between(centre, centre, MARKER_RADIUS * pixels_per_point) for centre in centres]
-    taken += [_box_between(dot, dot, DOT_RADIUS * pixels_per_point) for dot in to_pixels(dots)]
-    taken += [
-        _box_between(start, end, BAR_RADIUS * pixels_per_point)
-        for start, end in to_pixels(bars.reshape(-1, 2)).reshape(-1, 2, 2)
-    ]
-    frame = axes.get_window_extent()
+    starts, ends = to_pixels(bars.reshape(-1, 2)).reshape(-1, 2, 2).swapaxes(0, 1)
+    drawn = to_pixels(dots)
+    taken = np.concatenate(
+        [
+            _boxes_between(centres, centres, MARKER_RADIUS * pixels_per_point),
+            _boxes_between(drawn, drawn, DOT_RADIUS * pixels_per_point),
+            _boxes_between(starts, ends, BAR_RADIUS * pixels_per_point),
+        ]
+    )
+    frame = np.array([axes.get_window_extent().extents])
     for (x, y), point, label in zip(centres, points, labels, strict=True):
         text = axes.annotate(
             label, point, xytext=(0, 0), textcoords="offset points", fontsize=8, color=ink, zorder=6,
@@ -55,7 +62,7 @@ def place_labels(
         for rank, distance in enumerate(DISTANCES):
             for right, up in DIRECTIONS:
                 box, across, along = _box(x, y, right, up, distance * pixels_per_point, size.width, size.height)
-                cost = sum(_shared(box, other) for other in taken) + 5 * (box.width * box.height - _shared(box, frame))
+                cost = _shared(box, taken) + 5 * (box.width * box.height - _shared(box, frame))
                 cost += 0.02 * rank * box.width * box.height
                 if best is None or cost < best[0] - 1e-6:
                     best = (cost, right * distance, up * distance, across, along, box)
@@ -69,7 +76,7 @@ def place_labels(
                 "", point, xytext=(shift_x, shift_y), textcoords="offset points", zorder=1.5,
                 arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
             )  # fmt: skip
-        taken.append(box)
+        taken = np.concatenate([taken, [box.extents]])
 
 
 def _box(
@@ -83,13 +90,15 @@ def _box(
     return Bbox.from_bounds(left, bottom, width, height), across, along
 
 
-def _box_between(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], radius: float) -> Bbox:
-    """Everything not further than `radius` from a horizontal or vertical line."""
-    (left, bottom), (right, top) = np.minimum(start, end) - radius, np.maximum(start, end) + radius
-    return Bbox.from_extents(left, bottom, right, top)
+def _boxes_between(
+    starts: npt.NDArray[np.float64], ends: npt.NDArray[np.float64], radius: float
+) -> npt.NDArray[np.float64]:
+    """Left, bottom, right, top of everything not further than `radius` from horizontal or vertical lines."""
+    return np.concatenate([np.minimum(starts, ends) - radius, np.maximum(starts, ends) + radius], axis=1)
 
 
-def _shared(one: Bbox, other: Bbox) -> float:
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0.0) * max(height, 0.0)
+def _shared(box: Bbox, others: npt.NDArray[np.float64]) -> float:
+    """The area that the box shares with the others, those of overlaps among them counted again."""
+    width = np.minimum(box.x1, others[:, 2]) - np.maximum(box.x0, others[:, 0])
+    height = np.minimum(box.y1, others[:, 3]) - np.maximum(box.y0, others[:, 1])
+    return float((np.maximum(width, 0) * np.maximum(height, 0)).sum())
