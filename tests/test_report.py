@@ -105,6 +105,7 @@ def test_columns_without_any_number_are_left_out(hand_made: tuple[Study, Results
         "members",
         "comparisons_accuracy",
         "comparisons_nll",
+        "pareto_accuracy",
         "costs_counted",
         "costs_measured",
         "costs_relative",

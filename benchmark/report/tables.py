@@ -7,6 +7,7 @@ from benchmark.metrics.pooling import POOLINGS
 from benchmark.report.against_papers import paper_against_ours
 from benchmark.report.comparisons import comparisons
 from benchmark.report.equivalents import equivalents_table
+from benchmark.report.fronts import fronts
 from benchmark.report.gather import RELATIVE, TaskResults
 from benchmark.report.quantities import quantity_of
 from benchmark.report.sources import COUNTED, DIVERSITY, MEASURED, OUT_OF_DISTRIBUTION
@@ -170,6 +171,7 @@ TABLES: list[Callable[[TaskResults], Table | None]] = [
     diversity,
     *(partial(comparisons, metric=metric) for metric in ("accuracy", "nll", "nll_calibrated", "ece")),
     paper_against_ours,
+    *(partial(fronts, metric=metric) for metric in ("accuracy", "nll_calibrated")),
     costs_counted,
     costs_measured,
     costs_relative,
