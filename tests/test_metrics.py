@@ -28,6 +28,21 @@ def test_of_equal_scores_the_first_class_counts() -> None:
     assert top_k_accuracy(one_ahead_NK, np.array([0, 1, 2]), 2) == pytest.approx(2 / 3)  # classes 2 and 0
 
 
+@pytest.mark.parametrize("num_classes", [4, 10, 100])
+@pytest.mark.parametrize("num_members", [2, 3, 4])
+def test_an_even_vote_goes_to_the_first_class_whatever_rounding_says(num_members: int, num_classes: int) -> None:
+    """Each member prefers another class by as much, so that as many classes are equally probable in the ensemble."""
+    logits_MNK = np.random.default_rng(0).normal(size=(1, 200, num_classes)).repeat(num_members, axis=0)
+    logits_MNK[:, :, :num_members] = 5
+    logits_MNK[range(num_members), :, range(num_members)] = 8
+    for pooling in POOLINGS:
+        log_p_NK = pool(logits_MNK, pooling)
+        assert accuracy(log_p_NK, np.zeros(200, int)) == 1.0
+        assert not Prediction(log_p_NK, np.zeros(200, int)).class_N.any()
+        last_N = np.full(200, num_members - 1)
+        assert [top_k_accuracy(log_p_NK, last_N, k) for k in (num_members - 1, num_members)] == [0.0, 1.0]
+
+
 def test_the_label_counts_among_the_first_five() -> None:
     scores_NK = np.array([[7.0, 6, 5, 4, 3, 2, 1]] * 3)
     assert top_k_accuracy(scores_NK, np.array([0, 4, 5])) == pytest.approx(2 / 3)

@@ -10,7 +10,7 @@ from predictions import log_of, random_members
 
 from benchmark.metrics.out_of_distribution import aupr, auroc, entropy, fpr95, max_probability, mutual_information
 from benchmark.metrics.pooling import Members
-from benchmark.metrics.ranking import rank
+from benchmark.metrics.ranking import levels, rank
 from benchmark.metrics.selective import accuracy_at_80, augrc, aurc
 
 
@@ -20,6 +20,17 @@ def test_images_of_equal_confidence_share_their_places() -> None:
     np.testing.assert_allclose(right_N, [0, 1 / 3, 1 / 3, 1 / 3, 1])
     for ranked, again in zip((confidence_N, right_N), rank(confidence_N, right_N), strict=True):
         np.testing.assert_allclose(again, ranked, rtol=1e-15)
+
+
+def test_confidences_that_differ_by_rounding_are_equal() -> None:
+    tenth = np.array([0.1 + 0.2, 0.3, 0.9, 0.3 + 1e-14])  # the first is 5.6e-17 above the second
+    _, right_N = rank(tenth, np.array([True, False, True, False]))
+    np.testing.assert_array_equal(right_N, [1, 0, 0.5, 0.5])
+
+
+def test_levels_order_sets_together_and_leave_rounding_out() -> None:
+    inside, outside = levels(np.array([-0.3, 5.0, 0.0]), np.array([-0.1 - 0.2, -7.0, 5.0, 5.1]))
+    assert (inside.tolist(), outside.tolist()) == ([1, 3, 2], [1, 0, 3, 4])
 
 
 def test_aurc_by_hand() -> None:

@@ -269,3 +269,24 @@ def test_the_order_of_images_decides_nothing_but_the_halves(
     for name, value in again.items():
         if not name.endswith("_cross_validated"):
             assert value == pytest.approx(scored[name], rel=1e-9, abs=1e-12), name
+
+
+def test_the_order_of_members_decides_nothing() -> None:
+    """Of logits of few values many images are equally sure and many votes even, up to rounding."""
+    rng = np.random.default_rng(5)
+    logits = {split: rng.integers(0, 3, (4, size, K)).astype(np.float16) for split, size in SIZES.items()}
+    labels = {split: rng.integers(0, K, SIZES[split]) for split in SIZES if not split.startswith("out_of")}
+    scored = score(logits, labels)
+    turned = score({split: logits_MNK[[2, 0, 3, 1]] for split, logits_MNK in logits.items()}, labels)
+    for name, value in scored.items():
+        if not name.startswith("first/"):
+            assert turned[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_network_that_has_learnt_nothing_of_many_classes_has_scores() -> None:
+    """Every probability is in the first of 15 bins."""
+    scored = score({"test": np.zeros((2, 30, 20), np.float32)}, {"test": np.arange(30) % 20})
+    assert scored["test/prob_mean/ece"] == pytest.approx(abs(2 / 30 - 1 / 20))
+    assert scored["test/prob_mean/ece_classwise"] == pytest.approx(
+        (10 * (2 / 30 - 1 / 20) + 10 * (1 / 20 - 1 / 30)) / 20
+    )

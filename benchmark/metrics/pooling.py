@@ -50,10 +50,11 @@ class Members:
         if pooling == "prob_mean":
             p_NK = self.p_MNK[:first].mean(axis=0)
             lost_NK = p_NK < np.finfo(np.float64).tiny  # too small for a probability, not for its logarithm
+            if not lost_NK.any():
+                return np.log(p_NK, out=p_NK)
             log_p_NK = np.log(p_NK, where=~lost_NK, out=p_NK)
-            if lost_NK.any():
-                log_p_MX = self.log_p[:first, lost_NK]
-                log_p_NK[lost_NK] = logsumexp(log_p_MX, axis=0) - np.log(len(log_p_MX))
+            log_p_MX = self.log_p[:first, lost_NK]
+            log_p_NK[lost_NK] = logsumexp(log_p_MX, axis=0) - np.log(len(log_p_MX))
             return log_p_NK
         if pooling == "logit_mean":
             mean_NK = np.zeros(self.logits_MNK.shape[1:])

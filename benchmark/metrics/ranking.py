@@ -6,8 +6,8 @@ import numpy.typing as npt
 
 from benchmark.metrics.typing import Array, Correct
 
-ROUNDING = 4e-15
-"""Relative: some 20 units in the last place of float64, what sums over classes and members leave behind."""
+ROUNDING = 1e-15
+"""Relative: some units in the last place of float64, what sums over classes and members leave behind."""
 
 
 def rank(confidence_N: Array, correct_N: Correct) -> tuple[Array, Array]:
@@ -26,11 +26,11 @@ def rank(confidence_N: Array, correct_N: Correct) -> tuple[Array, Array]:
     return confidence_N, right_N
 
 
-def levels(*scores: Array) -> list[npt.NDArray[np.intp]]:
-    """Sets of scores as whole numbers in the same order, equal where the scores are."""
+def levels(*scores: Array) -> list[Array]:
+    """Sets of scores as places 0, 1, 2, … in the same order, equal where the scores are."""
     together = np.concatenate(scores)
     order = np.argsort(together)
-    level = np.empty(len(together), dtype=np.intp)
+    level = np.empty(len(together))
     level[order] = np.cumsum(np.r_[False, _apart(together[order])])
     return np.split(level, np.cumsum([len(each) for each in scores[:-1]]))
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from benchmark.statistics.estimate import CONFIDENCE
 
@@ -167,6 +167,9 @@ def p_value(difference: float, parts: Sequence[Part]) -> float:
         return 1.0
     if margin(parts, SMALLEST_P) <= distance:
         return 0.0
+    freedoms = {freedom for _, freedom in parts}
+    if len(freedoms) == 1:  # one t quantile for all: no search
+        return float(2 * stdtr(freedoms.pop(), -distance / math.sqrt(sum(variance for variance, _ in parts))))
     return math.exp(brentq(lambda log_p: margin(parts, math.exp(log_p)) - distance, math.log(SMALLEST_P), 0.0))
 
 

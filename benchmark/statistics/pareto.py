@@ -8,6 +8,7 @@ without one is unknown: the method's probability is NaN, and it takes no part in
 two of several methods are known, all are NaN.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,17 +32,16 @@ def pareto_front(cost_E: npt.ArrayLike, value_E: npt.ArrayLike, higher_is_better
 def front_probability(costs: Sequence[Estimate], values: Sequence[Estimate], higher_is_better: bool) -> Array:
     """For each method the probability of being on the front."""
     known = [index for index, value in enumerate(values) if value.half_width is not None]
-    random = np.random.default_rng(0)
     sign = -1 if higher_is_better else 1
-    loss_ED = sign * _draws([values[index] for index in known], random)
-    beaten_ED = _beaten(_draws([costs[index] for index in known], random), loss_ED)
+    loss_ED = sign * _draws([values[index] for index in known], stream=0)
+    beaten_ED = _beaten(_draws([costs[index] for index in known], stream=1), loss_ED)
     return _spread(1 - beaten_ED.mean(axis=1), known, len(values))
 
 
 def best_probability(values: Sequence[Estimate], higher_is_better: bool) -> Array:
     """For each method the probability of being the best; methods that tie share it."""
     known = [index for index, value in enumerate(values) if value.half_width is not None]
-    loss_ED = (-1 if higher_is_better else 1) * _draws([values[index] for index in known], np.random.default_rng(0))
+    loss_ED = (-1 if higher_is_better else 1) * _draws([values[index] for index in known], stream=0)
     best_ED = loss_ED == loss_ED.min(axis=0, initial=np.inf)
     return _spread((best_ED / best_ED.sum(axis=0)).mean(axis=1) if known else np.empty(0), known, len(values))
 
@@ -55,16 +55,24 @@ def _beaten(cost_ED: Array, loss_ED: Array) -> npt.NDArray[np.bool_]:
     return beaten_ED
 
 
-def _draws(estimates: Sequence[Estimate], random: np.random.Generator) -> Array:
+def _draws(estimates: Sequence[Estimate], stream: int) -> Array:
     """True means, (E, NUM_DRAWS). The standard error follows from the half width: that is t(0.975, n - 1) of them."""
     means_ED = np.empty((len(estimates), NUM_DRAWS))
-    for mean_D, estimate in zip(means_ED, estimates, strict=True):
+    for place, (mean_D, estimate) in enumerate(zip(means_ED, estimates, strict=True)):
         mean_D[:] = estimate.mean
         if estimate.half_width:
             freedom = estimate.num_values - 1
             error = estimate.half_width / stdtrit(freedom, 0.5 + CONFIDENCE / 2)
-            mean_D += error * random.standard_t(freedom, NUM_DRAWS)
+            mean_D += error * _student(freedom, stream, place)
     return means_ED
+
+
+@functools.lru_cache(maxsize=256)
+def _student(freedom: int, stream: int, place: int) -> Array:
+    """Draws of Student's t, the same in every call: a report asks for those of its methods again for each cost."""
+    drawn_D = np.random.default_rng([stream, place]).standard_t(freedom, NUM_DRAWS)
+    drawn_D.flags.writeable = False
+    return drawn_D
 
 
 def _spread(probability_K: Array, known: Sequence[int], num_methods: int) -> Array:
