@@ -34,7 +34,7 @@ def interquartile_means(gathered: Gathered) -> Table:
     cells: dict[str, dict[str, Cell]] = {label: {} for label in labels}
     for source, of_all in found.items():
         for entries in of_all:
-            interval = interquartile_mean([_values(entry, source) for entry in entries])
+            interval = interquartile_mean([entry.values(source) for entry in entries])
             cells[entries[0].label][source] = _cell(interval, quantity_of(source), entries)
     styles = {entry.label: entry.style for task in tasks for entry in task.entries}
     text = (
@@ -65,7 +65,7 @@ def improvements(gathered: Gathered, metric: str) -> Table | None:
     rows: list[list[Cell | str]] = []
     for first, second in pairs:
         firsts, seconds = known[first.label], known[second.label]
-        won, lost = ([_values(entry, source) for entry in entries] for entries in (firsts, seconds))
+        won, lost = ([entry.values(source) for entry in entries] for entries in (firsts, seconds))
         interval = probability_of_improvement(won, lost, quantity.better == "higher")
         rows.append([first.label, second.label, _cell(interval, IMPROVEMENT, firsts)])
     text = (
@@ -94,10 +94,6 @@ def make_tables_across(gathered: Gathered) -> list[Table]:
         return []
     made = [table for table in (make(gathered) for make in TABLES_ACROSS) if table is not None]
     return [table for table in made if table.rows]
-
-
-def _values(entry: Entry, source: str) -> list[float]:
-    return list(entry.runs[source].dropna())
 
 
 def _cell(interval: Interval, quantity: Quantity, entries: Sequence[Entry]) -> Cell:

@@ -71,7 +71,7 @@ def pairs(task: TaskResults) -> list[Pair]:
         for result in published:
             if result.fits(entry, task.task):
                 source = source_of(result.metric, result.pooling or task.pooling)
-                values = entry.runs[source].dropna().tolist() if source in entry.runs else []
+                values = entry.values(source).tolist()
                 if values:
                     found.append(_pair(entry, result, source, values))
     return found

@@ -19,17 +19,14 @@ LOSSES = ("nll", "brier", "nll_calibrated")
 
 def compare_entries(task: TaskResults, first: Entry, second: Entry, source: str) -> Comparison | None:
     """First minus second in the row's units; None where either has no run with a number."""
-    values = [
-        entry.runs[source].dropna().to_numpy() if source in entry.runs else np.empty(0) for entry in (first, second)
-    ]
-    if not all(map(len, values)):
+    if not len(first.values(source)) or not len(second.values(source)):
         return None
     split, _, metric = source.rpartition("/")
     if split in ("test/prob_mean", "test/logit_mean"):
         sampled = [resampled(task, entry, split.removeprefix("test/")).get(metric) for entry in (first, second)]
         if sampled[0] and sampled[1] and sampled[0].resamples is sampled[1].resamples:
             return compare_resampled(sampled[0], sampled[1])
-    return compare_runs(*values)
+    return compare_runs(first.values(source), second.values(source))
 
 
 def resampled(task: TaskResults, entry: Entry, pooling: str) -> Mapping[str, Resampled]:

@@ -25,7 +25,7 @@ def deep_ensembles(task: TaskResults, pooling: str) -> dict[int, list[float]]:
     for entry in sorted(known, key=lambda entry: (entry.method != "single", -entry.num_members)):
         for size in range(1, entry.num_members + 1):
             source = f"test/{pooling}/{loss}" if size == entry.num_members else f"first/{size}/{pooling}/{loss}"
-            values = entry.runs[source].dropna().tolist() if source in entry.runs else []
+            values = entry.values(source).tolist()
             if values:
                 curve.setdefault(size, values)
     return dict(sorted(curve.items()))
@@ -38,7 +38,7 @@ def equivalents(task: TaskResults, pooling: str | None = None) -> dict[str, Equi
     if len(curve) < 2 or 1 not in curve:
         return {}
     source = f"test/{pooling}/{loss}"
-    values = {entry.label: entry.runs[source].dropna().tolist() for entry in task.entries}
+    values = {entry.label: entry.values(source).tolist() for entry in task.entries}
     return {label: deep_ensemble_equivalent(of_entry, curve) for label, of_entry in values.items() if of_entry}
 
 

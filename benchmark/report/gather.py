@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from benchmark.config import Run, Study, TaskConfig, expand
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["RELATIVE", "Entry", "Gathered", "TaskResults", "environment_of", "gather"]
 
 
+Array = npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a task's tables: a method with its options, over all seeds."""
@@ -34,13 +39,24 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     epochs: float | None = None
 
-    @property
+    @functools.cached_property
     def planned(self) -> int:
         return len(self.runs)
 
-    @property
+    @functools.cached_property
     def finished(self) -> int:
         return int((self.runs["status"] == "done").sum())
+
+    def values(self, source: str) -> Array:
+        """A column over the runs that have it; empty where none has."""
+        if source not in self._values:
+            column = self.runs[source] if source in self.runs else pd.Series(dtype=np.float64)
+            self._values[source] = column.dropna().to_numpy(np.float64)
+        return self._values[source]
+
+    @functools.cached_property
+    def _values(self) -> dict[str, Array]:
+        return {}
 
     def estimate(self, source: str) -> Estimate | None:
         """Mean and interval of a column over the runs that have it; None where none has."""

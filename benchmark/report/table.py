@@ -130,10 +130,14 @@ def _best(lines: Sequence[Line], source: str, quantity: Quantity) -> set[tuple[s
     sign = -1 if quantity.better == "higher" else 1
     entry, top = min(found, key=lambda pair: sign * pair[1].mean)
     tied = [other for other, estimate in found if other is entry or (quantity.counted and estimate.mean == top.mean)]
-    others = [other for other, _ in found if all(other is not one for one in tied)]
-    comparisons = [lines[0].task.compare(entry, other, source) for other in others]
-    p_values = holm([comparison.p_value if comparison else None for comparison in comparisons])
-    if not others or not all(p is not None and p < 1 - CONFIDENCE for p in p_values):
+    rivals = [(sign * estimate.mean, other) for other, estimate in found if all(other is not one for one in tied)]
+    p_values: list[float | None] = []
+    for _, other in sorted(rivals, key=lambda rival: rival[0]):  # the nearest first: one that is not beaten is enough
+        comparison = lines[0].task.compare(entry, other, source)
+        if comparison is None or comparison.p_value is None or comparison.p_value >= 1 - CONFIDENCE:
+            return set()
+        p_values.append(comparison.p_value)
+    if not p_values or max(p for p in holm(p_values) if p is not None) >= 1 - CONFIDENCE:
         return set()
     return {(lines[0].task.name, one.label) for one in tied}
 

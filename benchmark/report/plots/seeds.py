@@ -53,7 +53,7 @@ def every_seed(task: TaskResults) -> Plot | None:
 def _draw(axes: Axes, entry: Entry, source: str, row: int) -> None:
     if source not in entry.runs:
         return
-    values_S = quantity_of(source).scale * entry.runs[source].dropna().to_numpy(np.float64)
+    values_S = quantity_of(source).scale * entry.values(source)
     estimate = estimate_mean(values_S)
     if estimate is None:
         return
@@ -70,7 +70,7 @@ def _draw(axes: Axes, entry: Entry, source: str, row: int) -> None:
 
 def _limits(entries: list[Entry], source: str) -> tuple[float, float]:
     quantity = quantity_of(source)
-    values = [quantity.scale * entry.runs[source].dropna().to_numpy(np.float64) for entry in entries]
+    values = [quantity.scale * entry.values(source) for entry in entries]
     estimates = [known(estimate) for values_S in values if (estimate := estimate_mean(values_S)) is not None]
     ends = [np.array([e.mean - (e.half_width or 0), e.mean + (e.half_width or 0)]) for e in estimates]
     return limits(values, ends, quantity)
