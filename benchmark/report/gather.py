@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmark.config import Run, Study, TaskConfig, expand
+from benchmark.files import names_in
 from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
 from benchmark.statistics import Estimate
@@ -24,6 +25,7 @@ __all__ = ["RELATIVE", "Entry", "Gathered", "TaskResults", "environment_of", "ga
 
 
 Array = npt.NDArray[np.float64]
+NO_VALUES: Array = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,13 @@ class Entry:
 
     def values(self, source: str) -> Array:
         """A column over the runs that have it; empty where none has."""
-        if source not in self._values:
-            column = self.runs[source] if source in self.runs else pd.Series(dtype=np.float64)
-            self._values[source] = column.dropna().to_numpy(np.float64)
-        return self._values[source]
+        return self._values.get(source, NO_VALUES)
 
     @functools.cached_property
     def _values(self) -> dict[str, Array]:
-        return {}
+        numbers = self.runs.select_dtypes(np.float64)
+        columns = zip(numbers.columns, numbers.to_numpy().T, strict=True)
+        return {str(name): values_S[~np.isnan(values_S)] for name, values_S in columns}
 
     def estimate(self, source: str) -> Estimate | None:
         """Mean and interval of a column over the runs that have it; None where none has."""
@@ -131,7 +132,7 @@ class TaskResults:
         needed = {"label", f"{pooling}_class", f"{pooling}_confidence"}
         frames = []
         for key in entry.runs.loc[entry.runs["status"] == "done", "key"]:
-            frame = self.results.examples(self.study_name, key)
+            frame = self.results.examples(self.study_name, key) if key in self._with_examples else None
             if frame is not None and not needed <= set(frame.columns):
                 warn(
                     f"{self.results.examples_path(self.study_name, key)}: lacks a column of {sorted(needed)}; left out"
@@ -139,6 +140,12 @@ class TaskResults:
             elif frame is not None and len(frame):
                 frames.append(frame)
         return frames
+
+    @functools.cached_property
+    def _with_examples(self) -> set[str]:
+        """Keys of the runs that have an example file; asked for once, and not for each of thousands."""
+        folder = self.results.examples_path(self.study_name, "").parent
+        return {name.removesuffix(".parquet") for name in names_in(folder)}
 
     def histories(self, entry: Entry) -> list[pd.DataFrame]:
         """Epochs of an entry's finished runs, one frame per seed: stage, epoch, loss, accuracy, monitored, train_seconds."""
@@ -170,8 +177,15 @@ class Gathered:
         return [f"The finished runs are not of a kind: {mixture}." for mixture in self.mixtures]
 
 
-def gather(results: Results, study: Study, rows: StudyRows, pooling: str = "prob_mean") -> Gathered:
-    planned = expand(study)
+def gather(
+    results: Results,
+    study: Study,
+    rows: StudyRows,
+    pooling: str = "prob_mean",
+    planned: Sequence[Run] | None = None,
+) -> Gathered:
+    """`planned` is the grid where it is expanded already."""
+    planned = expand(study) if planned is None else planned
     runs = runs_frame(planned, results, rows)
     styles = choose_styles((run.label, run.method) for run in planned)
     places_of: dict[int, list[int]] = {}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.config import Study
+from benchmark.config import Study, expand
 from benchmark.errors import UserError
 from benchmark.report import formats
 from benchmark.report.across import make_tables_across
@@ -43,7 +43,9 @@ def read_finished(results: Results, study: Study, pooling: str, allow_mixed: boo
     Raises UserError where no run is finished, where a row was changed by hand, and where rows stem from several code
     versions or devices unless `allow_mixed`.
     """
-    return _checked(gather(results, study, results.rows(study), pooling), allow_mixed)
+    planned = expand(study)
+    gathered = gather(results, study, results.rows_of(study.name, planned), pooling, planned)
+    return _checked(gathered, allow_mixed)
 
 
 def write_report(results: Results, study: Study, pooling: str = "prob_mean", allow_mixed: bool = False) -> Path:
