@@ -89,53 +89,69 @@ def report_files(folder: Path) -> list[Path]:
     return [folder / "report.html", folder / "report.md", *sorted(parts)]
 
 
+class _Files(dict[str, bytes]):
+    """A report's files by their path below its folder. Tables and plots of one task of several bear its name."""
+
+    def __init__(self, gathered: Gathered) -> None:
+        super().__init__()
+        self._study, self._warnings, self._several = gathered.study.name, gathered.warnings, len(gathered.tasks) > 1
+
+    def tables(self, tables: Sequence[Table], task: str = "") -> list[Table]:
+        """The tables with what each must say of the runs."""
+        warned = [replace(table, notes=[*table.notes, *self._warnings]) for table in tables]
+        for table in warned:
+            name = self._named(table.name, task)
+            self[f"tables/{name}.md"] = formats.markdown(table).encode()
+            self[f"tables/{name}.csv"] = formats.comma_separated(table).encode()
+            self[f"tables/{name}.tex"] = formats.latex(table, f"{self._study}-{name}").encode()
+        return warned
+
+    def pictures(self, plots: "Sequence[tuple[Plot, bytes, bytes]]", task: str = "") -> "list[Picture]":
+        from benchmark.report.page import Picture
+
+        pictures = []
+        for plot, png, pdf in plots:
+            name = f"plots/{self._named(plot.name, task)}"
+            self[f"{name}.png"], self[f"{name}.pdf"] = png, pdf
+            width = plot.figure.get_figwidth()
+            pictures.append(Picture(plot.title, plot.text, png, f"{name}.png", plot.wide, width))
+        return pictures
+
+    def _named(self, name: str, task: str) -> str:
+        return f"{name}-{task}" if task and self._several else name
+
+
 def _render(gathered: Gathered, claims: Sequence[Claim]) -> dict[str, bytes]:
-    """The report's files by their path below its folder."""
     # matplotlib and jinja are imported only where a report is written: summary_table() answers at once.
-    from benchmark.report.page import Content, Picture, Section, render_markdown, render_page
+    from benchmark.report.page import Content, Section, render_markdown, render_page
     from benchmark.report.plots import make_plots, make_plots_across
 
-    files: dict[str, bytes] = {}
-    study, warned = gathered.study.name, gathered.warnings
-
-    def written(tables: list[Table], suffix: str) -> list[Table]:
-        tables = [replace(table, notes=[*table.notes, *warned]) for table in tables]
-        for table in tables:
-            name = f"{table.name}{suffix}"
-            files[f"tables/{name}.md"] = formats.markdown(table).encode()
-            files[f"tables/{name}.csv"] = formats.comma_separated(table).encode()
-            files[f"tables/{name}.tex"] = formats.latex(table, f"{study}-{name}").encode()
-        return tables
-
-    def drawn(plots: "list[tuple[Plot, bytes, bytes]]", suffix: str) -> "list[Picture]":
-        for plot, png, pdf in plots:
-            files.update({f"plots/{plot.name}{suffix}.png": png, f"plots/{plot.name}{suffix}.pdf": pdf})
-        return [
-            Picture(p.title, p.text, png, f"plots/{p.name}{suffix}.png", p.wide, p.figure.get_figwidth())
-            for p, png, _ in plots
-        ]
-
-    sections = []
-    for task in gathered.tasks:
-        suffix = f"-{task.name}" if len(gathered.tasks) > 1 else ""
-        tables, pictures = written(make_tables(task), suffix), drawn(make_plots(task), suffix)
-        sections.append(Section(task.name, task.title, find(task), summary(task), tables, pictures))
-    together = Section("all", "Over all tasks")
+    files = _Files(gathered)
+    sections = [
+        Section(
+            task.name,
+            task.title,
+            find(task),
+            summary(task),
+            files.tables(make_tables(task), task.name),
+            files.pictures(make_plots(task), task.name),
+        )
+        for task in gathered.tasks
+    ]
+    across = []
     if len(gathered.tasks) > 1:
-        tables, pictures = written(make_tables_across(gathered), ""), drawn(make_plots_across(gathered), "")
-        together = replace(together, tables=tables, pictures=pictures)
-    across = [together] if together.tables or together.pictures else []
-    verdicts = written([claims_table(gathered, claims)], "")[0] if claims else None
+        tables, pictures = files.tables(make_tables_across(gathered)), files.pictures(make_plots_across(gathered))
+        across = [Section("all", "Over all tasks", tables=tables, pictures=pictures)]
     content = Content(
-        gathered.study.title or study,
-        study,
+        gathered.study.title or gathered.study.name,
+        gathered.study.name,
         run_counts(gathered),
         sections,
         _glossary([table for section in [*across, *sections] for table in section.tables]),
         describe_origin(gathered),
-        verdicts,
+        files.tables([claims_table(gathered, claims)])[0] if claims else None,
         across,
-        warned,
+        gathered.warnings,
     )
     files["report.md"] = render_markdown(content).encode()
     files["report.html"] = render_page(content).encode()
