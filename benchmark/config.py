@@ -8,6 +8,7 @@ A run's key is a hash of everything that changes its numbers and of nothing else
 cluster settings stay out of it.
 """
 
+import copy
 import hashlib
 import json
 import re
@@ -20,7 +21,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmark.data.catalogue import CORRUPTION_KINDS, DATASETS
 from benchmark.errors import UserError, unknown
-from benchmark.schedules import Schedule, Step
+from benchmark.recipe import Augmentation as Augmentation
+from benchmark.recipe import Recipe, deviate
 from benchmark.strict import Strict, describe, read_yaml
 
 CONTRACT_VERSION = 1
@@ -28,54 +30,28 @@ CONTRACT_VERSION = 1
 
 STUDIES = Path(__file__).parent / "studies"
 
+LATER_SETTINGS = {
+    "recipe.last_batch": "drop",
+    "recipe.budget": "epochs",
+    "task.watch_test": False,
+    "task.network.shortcut_from": "activated",
+    "task.network.conv_bias": False,
+    "task.network.last_norm_momentum": 0.1,
+    "task.network.initialisation": "kaiming_fan_out",
+    "task.network.final_norm": True,
+    "task.network.classifier_std": None,
+    "options.variant": "paper",
+    "options.pairing_images": None,
+    "options.box_side": None,
+    "options.parent_is_member": None,
+    "options.tuning_schedule": "one_cycle",
+    "options.tuning_momentum": None,
+}
+"""Settings younger than the first results, with what those were trained with: left out of keys while they hold that, so
+that no result is lost to a new setting."""
+
 _SEED = "\0seed"
 """Stands for the seed in text that all seeds share; no option holds it."""
-
-
-class Augmentation(Strict):
-    """What happens to training images, in this order. Test images are only normalised."""
-
-    crop_padding: int = Field(
-        default=4, ge=0, le=256, description="pixels of black around the image before the random crop"
-    )
-    flip: bool = Field(default=True, description="mirror left to right with probability 1/2")
-    cutout: int = Field(
-        default=0, ge=0, description="side of the square set to the mean colour (DeVries & Taylor 2017)"
-    )
-    mixup: float = Field(default=0.0, ge=0, description="Beta parameter of mixup, 0 is off (Zhang et al. 2018)")
-    cutmix: float = Field(default=0.0, ge=0, description="Beta parameter of CutMix, 0 is off (Yun et al. 2019)")
-
-    @model_validator(mode="after")
-    def _one_mixing(self) -> "Augmentation":
-        if self.mixup and self.cutmix:
-            raise ValueError("mixup and cutmix can't both be on")
-        return self
-
-
-class Recipe(Strict):
-    """How every method of a study is trained: SGD with momentum under one schedule."""
-
-    epochs: float = Field(gt=0, le=1e6, description="passes over the training images")
-    batch_size: int = Field(ge=1, description="distinct images per step and stream")
-    learning_rate: float = Field(gt=0)
-    schedule: Schedule = Step()
-    warmup_epochs: float = Field(default=0, ge=0, description="linear warm-up from 0")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
-    weight_decay: float = Field(default=5e-4, ge=0, description="PyTorch's convention: the loss gains (wd/2) sum w²")
-    augmentation: Augmentation = Augmentation()
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is autocast, weights stay fp32")
-    channels_last: bool = True
-    compile: bool = Field(default=False, description="torch.compile the network")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Recipe":
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov: true needs a momentum above 0")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be fewer than epochs ({self.epochs:g})")
-        return self
 
 
 class Shift(Strict):
@@ -115,6 +91,11 @@ class TaskConfig(Strict):
         default=None, ge=1, description="carved from the training set; default a tenth"
     )
     test_images: int | None = Field(default=None, ge=1, description="a stratified subset; default all")
+    watch_test: bool = Field(
+        default=False,
+        description="also record test accuracy after each epoch, to tell what picking the best would gain; the model stays "
+        "that of the last epoch",
+    )
     shifted: Shift | None = None
     out_of_distribution: list[str] = Field(default=[], description="data sets whose test images are resized and scored")
 
@@ -218,7 +199,7 @@ class Run:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the key is a hash of, and what a row repeats."""
+        """What the key is a hash of but for LATER_SETTINGS, and what a row repeats."""
         return {
             "contract_version": CONTRACT_VERSION,
             "method": self.method,
@@ -228,13 +209,26 @@ class Run:
             "seed": self.seed,
         }
 
+    @property
+    def hashed(self) -> dict[str, Any]:
+        """The identity without LATER_SETTINGS that are as they always were."""
+        kept = copy.deepcopy(self.identity)
+        for path, value in LATER_SETTINGS.items():
+            *parents, name = path.split(".")
+            part = kept
+            for parent in parents:
+                part = part[parent]
+            if name in part and part[name] == value:
+                del part[name]
+        return kept
+
     @cached_property
     def key(self) -> str:
         """Such as `cifar100-wideresnet28x10-nfe3-s0-1f3a9c02`."""
-        return self.key_of(json.dumps(self.identity, sort_keys=True))
+        return self.key_of(json.dumps(self.hashed, sort_keys=True))
 
-    def key_of(self, identity: str) -> str:
-        digest = hashlib.sha256(identity.encode()).hexdigest()
+    def key_of(self, hashed: str) -> str:
+        digest = hashlib.sha256(hashed.encode()).hexdigest()
         members = self.options.get("num_members", "")
         dataset = self.task.folder or self.task.dataset
         return f"{dataset}-{self.task.network_slug}-{self.method}{members}-s{self.seed}-{digest[:8]}"
@@ -271,7 +265,7 @@ def expand(study: Study) -> list[Run]:
         for task in study.tasks
         for entry, label, recipe in zip(study.methods, labels, recipes, strict=True)
     ]
-    texts = [json.dumps(cell.identity | {"seed": _SEED}, sort_keys=True).split(json.dumps(_SEED)) for cell in cells]
+    texts = [json.dumps(cell.hashed | {"seed": _SEED}, sort_keys=True).split(json.dumps(_SEED)) for cell in cells]
     runs: dict[str, Run] = {}
     for seed in study.seeds:
         for cell, text in zip(cells, texts, strict=True):
@@ -280,19 +274,6 @@ def expand(study: Study) -> list[Run]:
             run.__dict__["key"] = run.key_of(str(seed).join(text))
             runs.setdefault(run.key, run)
     return list(runs.values())
-
-
-def deviate(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The study's recipe with some fields replaced; raises pydantic's ValidationError."""
-    if not changes:
-        return recipe
-    fields = recipe.model_dump()
-    for key, value in changes.items():
-        kept = fields.get(key)
-        # Of an augmentation, or of a schedule of the same name, what is not named stays.
-        merges = isinstance(kept, dict) and isinstance(value, dict) and value.get("name") == kept.get("name")
-        fields[key] = kept | value if merges else value
-    return Recipe.model_validate(fields)
 
 
 def _labels(entries: list[MethodEntry]) -> list[str]:

@@ -6,12 +6,13 @@ convolutions), and training is three forwards, for every method.
 """
 
 import copy
+import math
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -89,14 +90,37 @@ class FlopCounter(TorchDispatchMode):
 @torch.no_grad()
 def loss_flops(method: Method, network: nn.Module, task: Task, stage: Stage) -> FlopCounter:
     """Forward FLOPs of one training step, on a copy of the network and blank images."""
-    device = next(network.parameters()).device
     probe = copy.deepcopy(network).train()
-    x = torch.zeros(len(stage.streams), stage.batch_size, *task.image_shape, device=device)
-    y = torch.full((*x.shape[:2], task.num_classes), 1 / task.num_classes, device=device)
-    # Forking a GPU's generator would start CUDA where it isn't used.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), FlopCounter() as counter:
+    x, y = _blank(task, stage, next(network.parameters()).device)
+    with _undisturbed(x.device), FlopCounter() as counter:
         method.loss(probe, x, y, 0.0)
     return counter
+
+
+def _blank(task: Task, stage: Stage, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A step's worth of black images, x_SBCHW, and targets that give all classes the same share, y_SBK."""
+    x_SBCHW = torch.zeros(len(stage.streams), stage.batch_size, *task.image_shape, device=device)
+    return x_SBCHW, torch.full((*x_SBCHW.shape[:2], task.num_classes), 1 / task.num_classes, device=device)
+
+
+def _undisturbed(device: torch.device) -> AbstractContextManager[None]:
+    """Draws inside leave generators as they were. Forking a GPU's generator would start CUDA where it isn't used."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+@torch.no_grad()
+def member_loss_weight(method: Method, network: nn.Module, task: Task, stage: Stage, num_members: int) -> float:
+    """How much a member's loss counts among those of the members that a stage trains: 1 in a sum, 1/M in a mean.
+
+    Measured: with all parameters 0 every member gives every class the same probability and loses log K on blank targets.
+    """
+    ignorant = copy.deepcopy(network).train()
+    for parameter in ignorant.parameters():
+        parameter.zero_()
+    x, y = _blank(task, stage, next(ignorant.parameters()).device)
+    with _undisturbed(x.device):
+        weight = method.loss(ignorant, x, y, 0.0).item() / math.log(task.num_classes) / num_members
+    return round(weight, 5)  # float32, of draws that differ where a run was interrupted
 
 
 @torch.no_grad()
@@ -121,6 +145,13 @@ def count_parameters(method: Method, done: Done, task: Task) -> dict[str, int]:
         "parameters": sum(p.numel() for p in parameters),
         "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
     }
+
+
+def count_undecayed(method: Method, network: nn.Module, stage: Stage) -> int:
+    """Parameters of a stage's network that weight decay leaves alone."""
+    groups = method.param_groups(stage, network)
+    decays = [stage.weight_decay if group.weight_decay is None else group.weight_decay for group in groups]
+    return sum(p.numel() for group, decay in zip(groups, decays, strict=True) if not decay for p in group.params)
 
 
 @torch.no_grad()

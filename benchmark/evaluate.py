@@ -13,6 +13,8 @@ from torch import Tensor
 from benchmark.data.load import Split, TaskData
 from benchmark.data.stream import normalise
 from benchmark.method import Done, Method
+from benchmark.metrics.accuracy import accuracy
+from benchmark.metrics.pooling import POOLINGS, pool
 from benchmark.store import write_atomically
 
 BATCH_SIZE = 512
@@ -49,6 +51,11 @@ class Predictor:
         """Share of images that the mean of probabilities classifies correctly."""
         p_NK = self.logits(done, split).softmax(-1).mean(0)
         return (p_NK.argmax(-1) == split.labels_N).double().mean().item()
+
+    def accuracies(self, done: Done, split: Split) -> dict[str, float]:
+        """By pooling, as a run is scored."""
+        logits_MNK, labels_N = self.logits(done, split).numpy(), split.labels_N.numpy()
+        return {pooling: accuracy(pool(logits_MNK, pooling), labels_N) for pooling in POOLINGS}
 
     def all_splits(self, done: Done) -> dict[str, npt.NDArray[np.float32]]:
         """Logits of every split that a run is scored on."""

@@ -11,6 +11,7 @@ code of its own, and torch's global generators are seeded before `start` and bef
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,16 +50,28 @@ class Stage:
     batch_size: int
     learning_rate: Callable[[float], float]
     """progress of the stage, 0 to 1, -> learning rate"""
-    momentum: float
+    momentum: Callable[[float], float]
+    """progress of the stage -> momentum"""
     nesterov: bool
     weight_decay: float
     streams: tuple[str, ...]
     """Names of independently shuffled and augmented copies of the training data, one x_BCHW each per step. The same
     name gives the same images in the same order."""
+    last_batch: Literal["drop", "keep"] = "drop"
+    """what becomes of an epoch's last images, where they are fewer than a batch"""
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        return -(-num_images // self.batch_size) if self.last_batch == "keep" else num_images // self.batch_size
 
     def num_steps(self, num_images: int) -> int:
-        """Steps of the stage with so many training images; an epoch's last partial batch is dropped."""
-        return max(1, round(self.epochs * (num_images // self.batch_size)))
+        """Steps of the stage with so many training images."""
+        return max(1, round(self.epochs * self.steps_per_epoch(num_images)))
+
+    def images_in(self, num_steps: int, num_images: int) -> int:
+        """Images of one stream in the first so many steps."""
+        epochs, steps = divmod(num_steps, self.steps_per_epoch(num_images))
+        an_epoch = min(self.steps_per_epoch(num_images) * self.batch_size, num_images)
+        return epochs * an_epoch + min(steps * self.batch_size, an_epoch)
 
     @classmethod
     def of(
@@ -68,6 +81,7 @@ class Stage:
         *,
         epochs: float | None = None,
         learning_rate: Callable[[float], float] | None = None,
+        momentum: Callable[[float], float] | None = None,
         streams: tuple[str, ...] | None = None,
     ) -> "Stage":
         """A stage that follows the study's recipe but for what is given; by default it has one stream of its own name."""
@@ -82,10 +96,11 @@ class Stage:
             epochs=epochs,
             batch_size=recipe.batch_size,
             learning_rate=learning_rate or follow_recipe,
-            momentum=recipe.momentum,
+            momentum=momentum or (lambda _: recipe.momentum),
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             streams=streams or (name,),
+            last_batch=recipe.last_batch,
         )
 
 
@@ -102,6 +117,18 @@ class Method(ABC):
     """How an ensemble is built, trained and asked. The defaults are one stage, one parameter group, nothing after a step."""
 
     num_members: int
+
+    @property
+    def rows_per_image(self) -> int:
+        """Rows that go through the network for each image of a step: more than one where batches repeat or are tiled.
+
+        What a row must say of its training beside FLOPs: networks that see an image four times are no cheaper to train.
+        """
+        return 1
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises ValueError, in one line, where the method with its options can't be trained under a recipe."""
+        return
 
     def stages(self, task: Task, recipe: Recipe) -> list[Stage]:
         return [Stage.of(recipe)]

@@ -76,7 +76,7 @@ def _resolve_entry(study: Study, where: str, entry: MethodEntry, methods: Mappin
     for values in itertools.product(*grid):
         try:
             method = build("method", methods, entry.method, dict(zip(entry.options, values, strict=True)))
-            deviate(study.recipe, entry.recipe)
+            method.check(deviate(study.recipe, entry.recipe))
         except ValidationError as error:
             raise UserError(f"{study.name}: {where}.recipe: {describe(error)}") from None
         except ValueError as error:

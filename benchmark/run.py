@@ -32,8 +32,9 @@ from benchmark.lock import Busy, Claim, claim, this_job
 from benchmark.machine import STOP_SIGNALS, Machine, add_machine_options, machine_from
 from benchmark.method import Done, Method
 from benchmark.metrics import score
+from benchmark.metrics.best_epoch import best_epoch_gains
 from benchmark.networks import NETWORKS
-from benchmark.plan import predicted_training_flops
+from benchmark.plan import Plan, make_plan, network_flops
 from benchmark.progress import Reporter, reporter
 from benchmark.store import Results, Row, write_atomically
 from benchmark.trainer import NonFiniteLossError, Stopped, Trainer
@@ -60,9 +61,9 @@ def make_method(run: Run) -> Method:
     return method
 
 
-def training_flops(run: Run) -> int | None:
-    """What training the run will cost; None where only its images' files would tell."""
-    return predicted_training_flops(run, make_method(run))
+def planned(run: Run) -> Plan | None:
+    """How long the run trains and what that costs; None where only its images' files would tell."""
+    return make_plan(run, make_method(run))
 
 
 def execute(run: Run, results: Results, machine: Machine, report: Reporter, retry_before: str | None = None) -> Row:
@@ -135,21 +136,33 @@ def _trained(
     energy = {"energy_joules": trainer.clock.joules} if trainer.clock.meter else {}
     return {
         "status": "done",
-        "metrics": score.score(logits, labels),
+        "stages": [
+            {"name": stage.name, "epochs": stage.epochs, "steps": stage.num_steps(len(data.train))}
+            for stage in trainer.stages
+        ],
+        "metrics": score.score(logits, labels) | best_epoch_gains(trainer.ledger.history),
         "costs": counted,
         "measured": seconds | energy | speed | {"peak_bytes": peak_bytes},
     }
 
 
-def _counted_costs(method: Method, done: Done, trainer: Trainer) -> dict[str, int]:
+def _counted_costs(method: Method, done: Done, trainer: Trainer) -> dict[str, int | float]:
     uncompiled = copy.deepcopy(done)  # copies are never compiled, and compiled networks hide what they run
     forward = cost.predict_flops(method, uncompiled, trainer.task)
+    last = trainer.stages[-1]
+    trained_together = method.num_members if len(trainer.stages) == 1 else 1
     return cost.count_parameters(method, uncompiled, trainer.task) | {
         "forward_flops": forward.executed,
         "forward_flops_nonzero": round(forward.nonzero),
         "training_flops": trainer.ledger.training_flops,
         "training_flops_nonzero": trainer.ledger.training_flops_nonzero,
         "images_seen": trainer.ledger.images_seen,
+        "rows_seen": trainer.ledger.images_seen * method.rows_per_image,
+        "network_flops": network_flops(trainer.run, trainer.images),
+        "undecayed_parameters": cost.count_undecayed(method, uncompiled[last.name], last),
+        "member_loss_weight": cost.member_loss_weight(
+            method, uncompiled[last.name], trainer.task, last, trained_together
+        ),
     }
 
 

@@ -153,20 +153,20 @@ def show_status(study: Study, results: Results, watched: bool) -> int:
 
 def print_plan(study: Study, results: Results) -> int:
     """The grid on standard output, a line per run with its state and predicted cost."""
-    from benchmark.run import training_flops
+    from benchmark.run import planned
 
     runs = expand(study)
     states = known_states(study, runs, results)
-    flops_of: dict[str, int | None] = {}
+    costs: dict[str, tuple[int, str]] = {}
     total = 0
     for index, known in enumerate(states):
         run = known.run
         kind = run.label + run.task.model_dump_json()  # equal for all seeds
-        if kind not in flops_of:
-            flops_of[kind] = training_flops(run)
-        flops = flops_of[kind]
-        total += flops or 0 if known.is_to_do else 0
-        cost = "unknown until the images are read" if flops is None else f"{flops:.3g} training FLOPs"
+        if kind not in costs:
+            plan = planned(run)
+            costs[kind] = (plan.training_flops, str(plan)) if plan else (0, "unknown until the images are read")
+        flops, cost = costs[kind]
+        total += flops if known.is_to_do else 0
         print(f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {known.state}  {cost}")
     print(f"{study.name}: {len(runs)} runs: {count_states(states)}; {total:.3g} training FLOPs to do")
     return 0
@@ -221,9 +221,10 @@ def cancel(study: Study, results: Results) -> int:
 
 def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
     def count(run: Run) -> int | None:
-        from benchmark.run import training_flops
+        from benchmark.run import planned
 
-        return training_flops(run)
+        plan = planned(run)
+        return plan.training_flops if plan else None
 
     stated = profile.training_tflops and profile.training_tflops * 1e12
     return Forecaster(lambda: results.rows(study, trusting=True).values(), count, profile.device, stated)
@@ -249,7 +250,7 @@ def _planned(name_or_path: str, results: Results) -> Study:
 def _prepare(study: Study, todo: list[Run], machine: Machine, *, here: bool) -> None:
     """Read every data set once, so that what is missing or doesn't fit is said before anything starts."""
     from benchmark.data.load import load
-    from benchmark.run import torch_device
+    from benchmark.run import planned, torch_device
 
     if here:
         torch_device(machine.device)
@@ -261,6 +262,9 @@ def _prepare(study: Study, todo: list[Run], machine: Machine, *, here: bool) -> 
                     f"{study.name}: {run.label}: batch_size {run.recipe.batch_size} is larger than "
                     f"the {num_train} training images of {task.dataset}"
                 )
+    for run in {run.label + run.task.model_dump_json(): run for run in todo}.values():
+        if run.recipe.budget != "epochs":
+            planned(run)
 
 
 def _keep_study(study: Study, results: Results) -> None:

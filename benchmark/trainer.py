@@ -23,6 +23,7 @@ from benchmark.data.stream import Stream
 from benchmark.errors import UserError
 from benchmark.evaluate import Predictor
 from benchmark.method import Done, Method, Stage
+from benchmark.plan import Images, planned_stages
 from benchmark.progress import Progress
 from benchmark.seeding import derive, seeded
 from benchmark.store import write_atomically
@@ -77,7 +78,8 @@ class Trainer:
         self.ledger = Ledger()
         self.clock = Clock(device)
         self.task = make_task(run, data.num_classes, data.image_shape, device, self._train_batch)
-        self.stages = method.stages(self.task, self.recipe)
+        self.images = Images(len(data.train), data.image_shape, data.num_classes)
+        self.stages = planned_stages(run, method, self.task, self.images)
 
     def fit(self) -> Done:
         """Train what is left of all stages. Raises NonFiniteLossError, Stopped, and OSError where it can't write."""
@@ -111,6 +113,7 @@ class Trainer:
             name=name,
             device=self.device,
             channels_last=self.recipe.channels_last,
+            last_batch=self.recipe.last_batch,
         )
 
     def _train_batch(self, num_images: int) -> tuple[Tensor, Tensor]:
@@ -133,7 +136,8 @@ class Trainer:
         flops = loss_flops(self.method, network, self.task, stage)  # of the weights it starts from, resumed or not
         first_step = self._resume(stage, network, optimizer)
         streams = [self.stream(name, stage.batch_size) for name in stage.streams]
-        total = stage.num_steps(len(self.data.train))
+        num_images = len(self.data.train)
+        total, first_image = stage.num_steps(num_images), stage.images_in(first_step, num_images)
         steps_per_epoch = streams[0].steps_per_epoch
         chunk = STEPS_BETWEEN_READS[self.device.type]
         begun = saved_at = time.monotonic()
@@ -148,14 +152,16 @@ class Trainer:
                 raise NonFiniteLossError(
                     f"loss became {summed_loss} in stage {stage.name}, step {steps.stop} of {total}"
                 )
-            self.ledger.training_flops += 3 * flops.executed * len(steps)
-            self.ledger.training_flops_nonzero += 3 * round(flops.nonzero) * len(steps)
-            self.ledger.images_seen += stage.batch_size * len(streams) * len(steps)
+            seen = stage.images_in(steps.stop, num_images)  # a kept last batch has fewer
+            images = seen - stage.images_in(steps.start, num_images)
+            self.ledger.training_flops += 3 * flops.executed * images // stage.batch_size
+            self.ledger.training_flops_nonzero += 3 * round(flops.nonzero) * images // stage.batch_size
+            self.ledger.images_seen += images * len(streams)
             self.ledger.epoch_loss += summed_loss
             if steps.stop % steps_per_epoch == 0 or steps.stop == total:
                 self._end_epoch(stage, network, done, steps.stop, steps_per_epoch)
-            images = stage.batch_size * len(streams) * (steps.stop - first_step)
-            self._report(stage, steps.stop, total, steps_per_epoch, images / (time.monotonic() - begun))
+            rate = (seen - first_image) * len(streams) / (time.monotonic() - begun)
+            self._report(stage, steps.stop, total, steps_per_epoch, rate)
             asked_to_stop = self.should_stop()
             if asked_to_stop or (steps.stop < total and time.monotonic() - saved_at >= self.checkpoint_seconds):
                 with self.clock.section("checkpoint"):
@@ -180,6 +186,7 @@ class Trainer:
         y_SBK = torch.stack([y for _, y in batches])
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate(progress) * group["learning_rate_multiplier"]
+            group["momentum"] = stage.momentum(progress)
         torch.manual_seed(derive(self.run.seed, stage.name, "step", step))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             loss = self.method.loss(network, x_SBCHW, y_SBK, progress)
@@ -204,14 +211,16 @@ class Trainer:
                 for group in groups
             ],
             lr=stage.learning_rate(0.0),
-            momentum=stage.momentum,
+            momentum=stage.momentum(0.0),
             nesterov=stage.nesterov,
             fused=True,
         )
 
     def _end_epoch(self, stage: Stage, network: nn.Module, done: Done, step: int, steps_per_epoch: int) -> None:
+        so_far = {**done, stage.name: network}
         with self.clock.section("evaluation"):
-            accuracy = self.predictor.accuracy({**done, stage.name: network}, self.monitored)
+            accuracy = self.predictor.accuracy(so_far, self.monitored)
+            watched = self.predictor.accuracies(so_far, self.data.test) if self.run.task.watch_test else {}
         epoch = -(-step // steps_per_epoch)
         self.ledger.history.append(
             {
@@ -221,6 +230,7 @@ class Trainer:
                 "accuracy": accuracy,
                 "monitored": "validation" if len(self.data.validation) else "train",
                 "train_seconds": round(self.clock.seconds["train"], 3),
+                **{f"test/{pooling}/accuracy": share for pooling, share in watched.items()},
             }
         )
         self.ledger.epoch_loss = 0.0

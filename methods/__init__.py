@@ -3,6 +3,7 @@
 from benchmark.method import Method
 from methods.batch_ensemble import BatchEnsemble
 from methods.deep_ensemble import DeepEnsemble
+from methods.distilled_heads import DistilledHeads
 from methods.mimo import Mimo
 from methods.mixmo import MixMo
 from methods.nfe import Nfe
@@ -17,4 +18,5 @@ METHODS: dict[str, type[Method]] = {
     "mixmo": MixMo,
     "prune_and_tune": PruneAndTune,
     "nfe": Nfe,
+    "distilled_heads": DistilledHeads,
 }

@@ -17,23 +17,59 @@ from torch.nn import functional as F
 from benchmark.method import Done, Method, Stage, Task
 from benchmark.networks.backbone import Backbone
 from methods.pairing import pair
+from methods.patches import BoxSide, patch_masks
+from methods.variants import Differs, Source, Variant, chosen
+
+CODE = "alexrame/mixmo-pytorch:mixmo"
 
 
 @dataclass(frozen=True)
 class MixMo(Method):
     num_members: Annotated[int, Field(ge=2, le=100)] = 2
-    mixing: Annotated[Literal["linear", "patch"], Field(description="how features are mixed")] = "patch"
+    variant: Variant = "paper"
+    mixing: Annotated[
+        Literal["linear", "patch"],
+        Source(f"paper: Linear-MixMo and Cut-MixMo; {CODE}/augmentations/mixing_blocks.py:123-143"),
+        Field(description="how features are mixed"),
+    ] = "patch"
     patch_probability: Annotated[
-        float, Field(ge=0, le=1, description="share of patch-mixed batches; the others are mixed linearly")
+        float,
+        Source(f"paper, p; {CODE}/loaders/dataset_wrapper.py:180-205, one draw for a batch"),
+        Field(ge=0, le=1, description="share of patch-mixed batches; the others are mixed linearly"),
     ] = 0.5
     patch_until: Annotated[
-        float, Field(ge=0, lt=1, description="progress from which patch_probability falls linearly to 0")
+        float,
+        Source(f"paper: the last twelfth; {CODE}/utils/config.py:11, {CODE}/loaders/dataset_wrapper.py:186-191"),
+        Field(ge=0, lt=1, description="progress from which patch_probability falls linearly to 0"),
     ] = 11 / 12
-    alpha: Annotated[float, Field(gt=0, description="parameter of the Dirichlet distribution of λ")] = 2.0
-    weight_root: Annotated[float, Field(gt=0, description="r: 1 weighs losses by λ, large r equally")] = 3.0
+    box_side: Annotated[
+        BoxSide | None,
+        Differs(
+            "nearest",
+            "even",
+            f"paper: a box of area share λ; {CODE}/augmentations/mixing_blocks.py:436-453 halves a whole number, rounded down",
+        ),
+        Field(description="a box's side in features: the nearest whole number, or the next even one below"),
+    ] = None
+    alpha: Annotated[
+        float,
+        Source(f"paper, α; {CODE}/utils/misc.py:21-27, {CODE}/loaders/dataset_wrapper.py:206, for each row"),
+        Field(ge=0, description="parameter of the Dirichlet distribution of λ; 0: equal shares, as in MIMO"),
+    ] = 2.0
+    weight_root: Annotated[
+        float,
+        Source(f"paper, equation 6; {CODE}/loaders/dataset_wrapper.py:269-283, the same from first to last epoch"),
+        Field(gt=0, description="r: 1 weighs losses by λ, large r equally"),
+    ] = 3.0
     batch_repetitions: Annotated[
-        int, Field(ge=1, le=100, description="times each image of a batch is used; rows and training cost grow with it")
+        int,
+        Source(f"paper, b; {CODE}/loaders/batch_repetition_sampler.py:31-38"),
+        Field(ge=1, le=100, description="times each image of a batch is used; rows and training cost grow with it"),
     ] = 4
+
+    @property
+    def rows_per_image(self) -> int:
+        return self.batch_repetitions
 
     def start(self, stage: Stage, task: Task, done: Done) -> nn.Module:
         return MixingNetwork(
@@ -48,7 +84,7 @@ class MixMo(Method):
             # The box is drawn for the size of the stem's features; clipped at the border, so shares are taken anew.
             assert isinstance(network, MixingNetwork)
             height, width = network.feature_size(x_BCHW)
-            masks_RMHW = patch_masks(shares_RM, height, width)
+            masks_RMHW = patch_masks(shares_RM, height, width, chosen(self, "box_side"))
             shares_RM = masks_RMHW.mean(dim=(2, 3))
         else:
             masks_RMHW = shares_RM[:, :, None, None]
@@ -61,6 +97,8 @@ class MixMo(Method):
         return done["main"](x_BCHW.expand(self.num_members, *x_BCHW.shape), masks).transpose(0, 1)
 
     def _draw_shares(self, num_rows: int, device: torch.device) -> Tensor:
+        if self.alpha == 0:
+            return torch.full((num_rows, self.num_members), 1 / self.num_members, device=device)
         alphas = torch.full((num_rows, self.num_members), self.alpha)  # drawn on the CPU, so on every device alike
         return torch.distributions.Dirichlet(alphas, validate_args=False).sample().to(device, non_blocking=True)
 
@@ -97,29 +135,3 @@ class MixingNetwork(nn.Module):
         stem = self.stems[0]
         assert isinstance(stem, nn.Conv2d)
         return -(-x_BCHW.shape[-2] // stem.stride[0]), -(-x_BCHW.shape[-1] // stem.stride[1])
-
-
-def patch_masks(shares_RM: Tensor, height: int, width: int) -> Tensor:
-    """Masks_RMHW that sum to 1 over members: one member, drawn for the batch, has a box of its share, others the rest.
-
-    The box has the image's aspect ratio and a uniform centre, and is clipped at the border (CutMix). For M = 2 this is
-    the paper's mask. For M > 2, which the paper leaves open, the others are mixed linearly outside the box.
-    """
-    num_rows, num_members = shares_RM.shape
-    device = shares_RM.device
-    boxed = int(torch.randint(num_members, ()))
-    side_R = shares_RM[:, boxed].sqrt()
-    inside = []
-    for size in (height, width):
-        half_R = (side_R * size).round() / 2
-        centre_R = torch.randint(size, (num_rows,)).to(device, non_blocking=True) + 0.5
-        offsets = torch.arange(size, device=device) + 0.5 - centre_R[:, None]
-        inside.append((-half_R[:, None] <= offsets) & (offsets < half_R[:, None]))
-    box_R1HW = (inside[0][:, None, :, None] & inside[1][:, None, None, :]).to(shares_RM.dtype)
-    rest_RM = shares_RM.clone()
-    rest_RM[:, boxed] = 0
-    rest_R1 = rest_RM.sum(1, keepdim=True)
-    rest_RM = torch.where(rest_R1 > 0, rest_RM / rest_R1, 1 / (num_members - 1))
-    masks_RMHW = (1 - box_R1HW) * rest_RM[:, :, None, None]
-    masks_RMHW[:, boxed] = box_R1HW[:, 0]
-    return masks_RMHW

@@ -1,126 +1,144 @@
 """Network Fission Ensembles: one network split into weight groups with several exits (Lee & Kim 2024, 2408.02301).
 
 (1) Optional pruning at initialisation keeps a share 1 - sparsity of all convolution weights. (2) Fission: behind the
-first group of layers the kept weights of every convolution are dealt at random to as many branches as run there, so
-that branches hold disjoint weights and together exactly the kept ones. Each branch has its own batch normalisation,
-each exit its own head. (3) All exits train together with ensemble knowledge distillation,
+first group of layers the kept weights of every convolution are dealt at random to as many branches as run there (see
+fission.py), so that branches hold disjoint weights and together exactly the kept ones. Each branch has its own batch
+normalisation, each exit its own head. (3) All exits train together with ensemble knowledge distillation,
 L = sum_n CE(z_n, y) + T² sum_n KL(softmax(z_E / T) || softmax(z_n / T)), z_E = mean_n z_n without gradient.
 (4) The members are the exits; the paper's prediction is the mean of their logits.
 
-Branches per group of layers, for N exits: 1 in the first, then one more per group up to N, and N in the last. With
-three groups that is the paper's tree: N = 2: 1, 2, 2; N = 3: 1, 2, 3 (exit 1 leaves first; exits 2 and 3 part last).
-More exits than groups, which the paper leaves open, part in the last group.
-
 Every weight is stored once; a branch convolves with weight o mask. What is executed is dense all the same: 1.68 (N = 2)
-and 2.02 (N = 3) forward passes of one WRN-28-10, which the counted nonzero weights don't show.
+and 2.02 (N = 3) forward passes of one WRN-28-10, which the counted nonzero weights don't show. `grouping: channels`
+really saves (channel_groups.py). Where the released code differs, `variant: released` follows it.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from benchmark.method import Done, Method, Stage, Task, cross_entropy
-from benchmark.networks.backbone import Backbone
-from methods.masks import KeptConv2d, conv_weights, deal, keep_highest, prune, random_scores
+from benchmark.method import Done, Method, Stage, Task
+from methods.channel_groups import split_channels
+from methods.distillation import joint_loss
+from methods.fission import FissionNetwork, branch_parts, split_gradients, split_weights, zero_pruned
+from methods.masks import GradientMaskedConv2d, KeptConv2d, prune
+from methods.pruning import Criterion, SnipScoring, keep_at_start, spare_pointwise
+from methods.variants import Differs, Variant, chosen
+
+CODE = "hjdw2/NFE"
+MOST_DRAWN = 3
+"""Exits for which the released code says how groups are drawn."""
 
 
 @dataclass(frozen=True)
 class Nfe(Method):
-    num_members: Annotated[int, Field(ge=2, le=100, description="exits")] = 3
+    num_members: Annotated[int, Field(ge=1, le=100, description="exits; 1 is one network, pruned")] = 3
     sparsity: Annotated[float, Field(ge=0, lt=1, description="share of convolution weights pruned at the start")] = 0.0
-    pruning: Annotated[Literal["snip", "random"], Field(description="what decides which weights are pruned")] = "snip"
-    snip_images: Annotated[int, Field(ge=1, description="training images that SNIP scores on")] = 512
+    pruning: Annotated[
+        Criterion,
+        Field(
+            description="what decides which weights are pruned: SNIP (1810.02340), random weights with SNIP's share in "
+            "each layer, GraSP (2002.07376), SynFlow (2006.05467), random weights of all layers together"
+        ),
+    ] = "snip"
+    snip_images: Annotated[int, Field(ge=1, description="training images that SNIP and GraSP score on")] = 512
+    grouping: Annotated[
+        Literal["weights", "channels", "dense"],
+        Field(
+            description="what is dealt to branches: single weights, as in the paper; whole channels, run as smaller dense "
+            "convolutions; nothing, so that each has all weights of its own (a control without fission)"
+        ),
+    ] = "weights"
+    balance: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9]\d{0,2}(:[1-9]\d{0,2})+$",
+            description="parts of the exits in order, such as 1:3; default equal. A branch on the way to several exits "
+            "gets the mean of theirs",
+        ),
+    ] = None
     distillation: Annotated[bool, Field(description="ensemble knowledge distillation; false: cross-entropy alone")] = (
         True
     )
     temperature: Annotated[float, Field(gt=0, description="T of the distillation")] = 3.0
+    variant: Variant = "paper"
+    pruned_weights: Annotated[
+        Literal["zero", "decaying"] | None,
+        Differs("zero", "decaying", f"2408.02301: masked; {CODE}:train_exit12.py:364-369 masks gradients alone"),
+        Field(
+            description="weights outside of a branch's part: zero, or dense from the start, each branch its own, and "
+            "shrunk by weight decay alone"
+        ),
+    ] = None
+    snip_loss: Annotated[
+        Literal["cross_entropy", "label_logit"] | None,
+        Differs("cross_entropy", "label_logit", f"1810.02340, equation 6; {CODE}:snip.py:32, nll_loss of raw logits"),
+        Field(description="whose gradient SNIP scores with"),
+    ] = None
+    snip_network: Annotated[
+        Literal["trained", "redrawn"] | None,
+        Differs("trained", "redrawn", f"1810.02340, algorithm 1; {CODE}:snip.py:18-24, train_exit12.py:84-88,110"),
+        Field(description="whose weights SNIP scores: those that are then trained, or others, drawn Xavier-normal"),
+    ] = None
+    group_draws: Annotated[
+        Literal["partition", "independent"] | None,
+        Differs("partition", "independent", f"2408.02301: groups; {CODE}:train_exit12.py:98-108, train_exit1.py:89-97"),
+        Field(
+            description="equal parts of a partition, or independent draws for each position, of which those for three "
+            "branches overlap in 1/9, where the second one's gradient changes its sign; up to three exits"
+        ),
+    ] = None
+    pointwise: Annotated[
+        Literal["split", "whole"] | None,
+        Differs("split", "whole", f"2408.02301 counts each weight once; {CODE}:train_exit12.py:360-361 skips 1x1"),
+        Field(description="1x1 convolutions: pruned and dealt like all others, or each branch its own, unpruned"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        fission_options = [self.pruned_weights, self.group_draws, self.pointwise]
+        if self.grouping != "weights" and (self.variant != "paper" or any(fission_options)):
+            raise ValueError(
+                "nfe: variant, pruned_weights, group_draws and pointwise differ for grouping: weights alone"
+            )
+        if self.grouping == "dense" and (self.sparsity or self.balance):
+            raise ValueError("nfe: grouping: dense keeps all weights; drop sparsity and balance")
+        if self.balance and len(self._exit_parts) != self.num_members:
+            raise ValueError(
+                f"nfe: balance {self.balance} has {len(self._exit_parts)} parts for {self.num_members} exits"
+            )
+        if chosen(self, "group_draws") == "independent" and (self.balance or self.num_members > MOST_DRAWN):
+            raise ValueError(f"nfe: group_draws: independent (released) takes up to {MOST_DRAWN} exits and no balance")
+
+    @property
+    def _exit_parts(self) -> list[int]:
+        return [int(part) for part in self.balance.split(":")] if self.balance else [1] * self.num_members
 
     def start(self, stage: Stage, task: Task, done: Done) -> nn.Module:
-        network = task.network(conv=KeptConv2d)
+        independent = chosen(self, "group_draws") == "independent"
+        owned = independent or chosen(self, "pruned_weights") == "decaying"
+        split_pointwise = chosen(self, "pointwise") == "split"
+        conv = nn.Conv2d if self.grouping == "dense" else GradientMaskedConv2d if owned else KeptConv2d
+        networks = [task.network(conv=conv) for _ in range(self.num_members)]
         if self.sparsity > 0:
-            if self.pruning == "snip":
-                # The network that is trained is scored; the released code scores another, drawn anew.
-                scores = snip_scores(network, *task.train_batch(self.snip_images))
-            else:
-                scores = random_scores(conv_weights(network))
-            prune(network, keep_highest(scores, self.sparsity))
-        return FissionNetwork(network, self.num_members)
+            scoring = SnipScoring(chosen(self, "snip_loss"), chosen(self, "snip_network") == "redrawn")
+            keep = keep_at_start(self.pruning, networks[0], task, self.sparsity, self.snip_images, scoring)
+            prune(networks[0], keep if split_pointwise else spare_pointwise(keep))
+        parts = branch_parts(self._exit_parts, len(networks[0].groups))
+        if self.grouping == "channels":
+            return split_channels(networks, parts)
+        network = FissionNetwork.of(networks, [len(parts_of_group) for parts_of_group in parts])
+        for branches, parts_of_group in zip(network.groups, parts, strict=True):
+            if owned:
+                split_gradients(branches, parts_of_group, split_pointwise, independent)
+            elif self.grouping == "weights":
+                split_weights(branches, parts_of_group, split_pointwise)
+        if chosen(self, "pruned_weights") == "zero":
+            zero_pruned(network)
+        return network
 
     def loss(self, network: nn.Module, x_SBCHW: Tensor, y_SBK: Tensor, progress: float) -> Tensor:
-        logits_MBK = network(x_SBCHW[0]).to(y_SBK.dtype)
-        loss = torch.stack([cross_entropy(logits_BK, y_SBK[0]) for logits_BK in logits_MBK]).sum()
-        return loss + distillation_loss(logits_MBK, self.temperature) if self.distillation else loss
+        return joint_loss(network(x_SBCHW[0]), y_SBK[0], self.distillation, self.temperature)
 
     def predict(self, done: Done, x_BCHW: Tensor) -> Tensor:
         return done["main"](x_BCHW)
-
-
-def distillation_loss(logits_MBK: Tensor, temperature: float) -> Tensor:
-    """T² sum_m KL(softmax(z_E / T) || softmax(z_m / T)), mean over images; z_E is the mean of logits, a constant."""
-    log_teacher_BK = F.log_softmax(logits_MBK.detach().mean(0) / temperature, dim=-1)
-    log_students_MBK = F.log_softmax(logits_MBK / temperature, dim=-1)
-    divergence_MB = (log_teacher_BK.exp() * (log_teacher_BK - log_students_MBK)).sum(-1)
-    return temperature**2 * divergence_MB.mean(1).sum()
-
-
-def snip_scores(network: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> dict[str, Tensor]:
-    """|w dL/dw| of every convolution weight, L the cross-entropy of one batch (Lee, Ajanthan & Torr 2019, equation 6).
-
-    Scored in training mode on a copy, so that the network's batch-norm statistics stay as they were. The released code
-    takes the negative of the label's logit for L.
-    """
-    scored = copy.deepcopy(network).train()
-    weights = conv_weights(scored)
-    gradients = torch.autograd.grad(F.cross_entropy(scored(x_BCHW), y_B), list(weights.values()))
-    return {name: (weight * g).abs().detach() for (name, weight), g in zip(weights.items(), gradients, strict=True)}
-
-
-class FissionNetwork(nn.Module):
-    """x_BCHW -> logits_MBK of M exits. Branches of one group of layers share its parameters through disjoint masks."""
-
-    def __init__(self, network: Backbone, num_exits: int):
-        super().__init__()
-        self.stem = network.stem
-        num_groups = len(network.groups)
-        widths = [min(g + 1, num_exits) for g in range(num_groups - 1)] + [num_exits]
-        self.groups = nn.ModuleList(split(group, width) for group, width in zip(network.groups, widths, strict=True))
-        self.heads = nn.ModuleList(copy.deepcopy(network.head) for _ in range(num_exits))
-        for head in self.heads:  # heads start apart, drawn on the CPU like the backbone
-            for module in head.modules():
-                if isinstance(module, nn.Linear):
-                    with torch.no_grad():
-                        module.weight.copy_(nn.Linear(module.in_features, module.out_features).weight)
-                    nn.init.zeros_(module.bias)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        features = [self.stem(x_BCHW)]
-        for branches in self.groups:
-            assert isinstance(branches, nn.ModuleList)
-            # Branch i goes on from the branch of its own number, or from the last where there were fewer.
-            features = [branch(features[min(i, len(features) - 1)]) for i, branch in enumerate(branches)]
-        return torch.stack([head(f) for head, f in zip(self.heads, features, strict=True)])
-
-
-def split(group: nn.Module, num_branches: int) -> nn.ModuleList:
-    """Copies of a group of layers with convolution weights in common, each with its own part of the kept ones.
-
-    1x1 shortcuts are split like all others, as the paper's count of weights implies; the released code copies them, and
-    draws the groups of three exits independently, so that they overlap.
-    """
-    branches = nn.ModuleList([group] + [copy.deepcopy(group) for _ in range(num_branches - 1)])
-    if num_branches == 1:
-        return branches
-    for name, module in group.named_modules():
-        if isinstance(module, KeptConv2d):
-            part = deal(module.keep, num_branches)
-            for i, branch in enumerate(branches):
-                conv = branch.get_submodule(name)
-                assert isinstance(conv, KeptConv2d)
-                conv.weight = module.weight
-                conv.keep.copy_(part == i)
-    return branches

@@ -1,8 +1,8 @@
 """Layers that hold M networks as one shared weight and two vectors per member: W_m = W o (s_m r_m^T).
 
-BatchEnsemble, Wen et al. 2020 (2002.06715), equations 1 to 5. Rows are tiled: with R = M·B rows, block m of B rows goes
-through member m. The paper computes s_m o (W (x o r_m)), scaling activations; here the vectors are folded into M
-kernels, the same function with less memory traffic, since kernels are smaller than activations.
+BatchEnsemble, Wen et al. 2020 (2002.06715), equations 1 to 5. Rows come member by member: of R rows the m-th block of
+R/M goes through member m. The paper computes s_m o (W (x o r_m)), scaling activations; here the vectors are folded into
+M kernels, the same function with less memory traffic, since kernels are smaller than activations.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ FastInit = Literal["random_sign", "normal"]
 
 
 class Rank1Conv2d(nn.Conv2d):
-    """Convolution with rank-1 members: x_RCHW -> y_RCHW. `r` is [M, C_in], `s` is [M, C_out]."""
+    """Convolution with rank-1 members: x_RCHW -> y_RCHW. `r` is [M, C_in], `s` is [M, C_out], a bias each member's own."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class Rank1Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.r = fast_weights(num_members, in_channels, fast_init)
         self.s = fast_weights(num_members, out_channels, fast_init)
+        self.member_bias = nn.Parameter(torch.zeros(num_members, out_channels)) if bias else None
 
     def forward(self, x_RCHW: Tensor) -> Tensor:
         kernels = self.weight * self.s[:, :, None, None, None] * self.r[:, None, :, None, None]
-        blocks = x_RCHW.chunk(len(kernels))
-        return torch.cat(
-            [F.conv2d(x, kernel, None, self.stride, self.padding) for x, kernel in zip(blocks, kernels, strict=True)]
-        )
+        biases = [None] * len(kernels) if self.member_bias is None else self.member_bias
+        blocks = zip(x_RCHW.tensor_split(len(kernels)), kernels, biases, strict=True)
+        return torch.cat([F.conv2d(x, kernel, b, self.stride, self.padding) for x, kernel, b in blocks])
 
 
 class Rank1Linear(nn.Linear):
@@ -51,7 +51,7 @@ class Rank1Linear(nn.Linear):
 
     def forward(self, x_RI: Tensor) -> Tensor:
         weights = self.weight * self.s[:, :, None] * self.r[:, None, :]
-        blocks = x_RI.chunk(len(weights))
+        blocks = x_RI.tensor_split(len(weights))
         return torch.cat([F.linear(x, w, b) for x, w, b in zip(blocks, weights, self.member_bias, strict=True)])
 
 

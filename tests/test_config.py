@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmark.config import Run, Study, expand, load_study, read_study
+from benchmark.config import LATER_SETTINGS, Run, Study, expand, load_study, read_study
 from benchmark.networks import NETWORKS
 from benchmark.options import resolve
 from benchmark.store import Results
@@ -110,3 +110,53 @@ def test_numbers_are_read_as_yaml_1_2_reads_them(tiny_study: Callable[..., Path]
 def test_study_round_trips_through_its_written_form() -> None:
     study = load_study("quickstart")
     assert Study.model_validate(study.written()) == study
+
+
+def test_settings_younger_than_the_results_leave_keys_alone() -> None:
+    """Keys of rows that were trained before there were such settings, as they were written then."""
+    runs = {run.label: run.key for run in expand(resolve(load_study("cifar10-small"), METHODS, NETWORKS))}
+    assert runs["single"] == "cifar10-wideresnet10x1-single-s0-1a3d8e89"
+    assert runs["deep_ensemble-3"] == "cifar10-wideresnet10x1-deep_ensemble3-s0-6b5a542f"
+    assert runs["prune_and_tune-4"] == "cifar10-wideresnet10x1-prune_and_tune4-s0-381576e5"
+
+
+METHOD_OF = {"pairing_images": "mimo", "box_side": "mixmo"}
+OTHER_VALUES = {
+    "last_batch": "keep",
+    "budget": "training_flops",
+    "shortcut_from": "input",
+    "last_norm_momentum": 0.9,
+    "initialisation": "truncated_he",
+    "classifier_std": 0.01,
+    "variant": "released",
+    "pairing_images": 16,
+    "box_side": "even",
+    "parent_is_member": True,
+    "tuning_schedule": "constant",
+    "tuning_momentum": "cycled",
+}
+
+
+@pytest.mark.parametrize("path", LATER_SETTINGS)
+def test_another_value_of_a_younger_setting_is_another_run(path: str, tiny_study: Callable[..., Path]) -> None:
+    section, *_, name = path.split(".")
+    method = METHOD_OF.get(name, "prune_and_tune") if section == "options" else "single"
+    is_of_preact = name in ("final_norm", "classifier_std")
+    network = {"name": "preact_resnet"} if is_of_preact else {"name": "wide_resnet", "depth": 10, "width": 1}
+    change = {name: OTHER_VALUES.get(name, not LATER_SETTINGS[path])}
+    same: dict[str, Any] = {"methods": [{"method": method}], "task": {"network": network}}
+    changed: dict[str, Any] = {
+        "recipe": {"recipe": change},
+        "options": {"methods": [{"method": method} | change]},
+        "task": {"task": {"network": network} | change},
+        "task.network": {"task": {"network": network | change}},
+    }["task.network" if "network" in path else section]
+    [run], [other] = grid(tiny_study(**same)), grid(tiny_study(**same | changed))
+    assert run.key != other.key
+
+
+def test_packaged_studies_have_folders_of_their_own() -> None:
+    """A study's results lie in a folder of its name: no two may share it."""
+    names = [load_study(name).name for name in packaged()]
+    assert len(set(names)) == len(names)
+    assert all(study.rpartition("/")[2] == name for study, name in zip(packaged(), names, strict=True))

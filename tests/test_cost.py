@@ -1,6 +1,7 @@
 """What is charged: FLOPs and parameters against closed forms and an independent count by hooks."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.config import Recipe
-from benchmark.cost import Clock, FlopCounter, count_parameters, loss_flops, measure_prediction, predict_flops
+from benchmark.cost import (
+    Clock,
+    FlopCounter,
+    count_parameters,
+    count_undecayed,
+    loss_flops,
+    measure_prediction,
+    member_loss_weight,
+    predict_flops,
+)
 from benchmark.method import Method, Task
 from benchmark.networks.preact_resnet import PreActResNet
 from benchmark.networks.resnet import ResNet
 from benchmark.networks.wide_resnet import WideResNet
-from methods import METHODS, nfe
+from methods import METHODS, fission
 
 RECIPE = Recipe(epochs=1, batch_size=6, learning_rate=0.1)
 SHAPE, K = (3, 8, 8), 4
@@ -144,8 +154,9 @@ def test_a_deep_ensemble_costs_its_members(execution: str) -> None:
     assert relative_costs("deep_ensemble", num_members=3, execution=execution) == pytest.approx((3, 3))
 
 
-def test_batch_ensemble_costs_a_network_per_member() -> None:
-    assert relative_costs("batch_ensemble", num_members=4) == pytest.approx((4, 4))
+def test_batch_ensemble_costs_a_network_per_member_to_ask_and_to_train_on_tiled_batches() -> None:
+    assert relative_costs("batch_ensemble", num_members=4, batches="split") == pytest.approx((1, 4))
+    assert relative_costs("batch_ensemble", num_members=4, batches="tiled") == pytest.approx((4, 4))
 
 
 @pytest.mark.parametrize("repetitions", [1, 4])
@@ -162,6 +173,20 @@ def test_fission_executes_a_dense_pass_per_branch(num_exits: int, copies: tuple[
     parts = ("groups.0", "groups.1", "groups.2", "head")
     expected = 1 + sum(more * share_of(part) for more, part in zip(copies, parts, strict=True))
     assert relative_costs("nfe", num_members=num_exits) == pytest.approx((expected, expected))
+
+
+@pytest.mark.parametrize("options", [{"variant": "released"}, {"grouping": "dense"}], ids=["released", "dense"])
+def test_branches_with_weights_of_their_own_execute_the_same_and_are_dense(options: dict[str, str]) -> None:
+    expected = relative_costs("nfe", num_members=3)
+    assert relative_costs("nfe", num_members=3, **options) == pytest.approx(expected)
+    task, method = task_on(), METHODS["nfe"](num_members=3, **options)
+    counter = predict_flops(method, start_all(method, task), task)
+    assert counter.nonzero == pytest.approx(counter.executed, rel=1e-6)
+
+
+def test_distilled_heads_cost_heads() -> None:
+    expected = 1 + 3 * share_of("head")
+    assert relative_costs("distilled_heads", num_members=4) == pytest.approx((expected, expected))
 
 
 def test_prune_and_tune_trains_for_one_network_and_predicts_with_all_children() -> None:
@@ -183,11 +208,11 @@ def test_half_of_the_weights_are_half_of_the_convolutions_nonzero_flops() -> Non
 def test_fission_of_wrn_28_10_executes_what_its_nonzero_weights_hide(
     num_exits: int, stride_in: Any, executed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deal_in_turn(kept: Tensor, num_groups: int) -> Tensor:
-        """As good as at random for counting, and fast on 36 million weights."""
-        return (torch.arange(kept.numel()) % num_groups).to(torch.int8).view_as(kept)
+    def deal_in_turn(kept: Tensor, parts: Sequence[int]) -> Tensor:
+        """As good as at random for counting equal parts, and fast on 36 million weights."""
+        return (torch.arange(kept.numel()) % len(parts)).to(torch.int8).view_as(kept)
 
-    monkeypatch.setattr(nfe, "deal", deal_in_turn)
+    monkeypatch.setattr(fission, "deal_in_parts", deal_in_turn)
     # All sizes are a quarter of those at 32x32 in either direction, so that all ratios are the same.
     task, method = task_on(WideResNet(28, 10, stride_in), num_classes=100), METHODS["nfe"](num_members=num_exits)
     done = start_all(method, task)
@@ -234,7 +259,7 @@ def test_four_members_by_batch_ensemble_add_two_thousandths_to_wrn_28_10s_parame
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     assert num_parameters == 36_479_194 + 4 * vectors + 3 * 10  # and three more biases of the classifier
     # The papers' tables round to 36.6 M over 36.5 M, 1.003.
-    assert num_parameters / 36_479_194 == pytest.approx(1.0021, abs=0.0001)
+    assert num_parameters / 36_479_194 == pytest.approx(1.00215, abs=5e-6)
 
 
 @pytest.mark.parametrize("execution", ["sequential", "stacked"])
@@ -244,12 +269,14 @@ def test_parameters_of_a_deep_ensemble_are_its_members(execution: str) -> None:
     assert count_parameters(method, start_all(method, task), task)["parameters"] == 3 * total
 
 
-def test_snip_is_one_forward_pass_of_the_images_it_scores() -> None:
-    task, method = task_on(), METHODS["nfe"](num_members=2, sparsity=0.5, snip_images=32)
+@pytest.mark.parametrize(("pruning", "num_images"), [("snip", 32), ("grasp", 32), ("synflow", 100), ("random", 0)])
+def test_pruning_is_charged_the_images_that_it_scores_on(pruning: Any, num_images: int) -> None:
+    """SynFlow's are a hundred times one image of ones. That GraSP goes backward twice isn't counted."""
+    task, method = task_on(), METHODS["nfe"](num_members=2, sparsity=0.5, snip_images=32, pruning=pruning)
     per_image = sum(flops_by_hooks(task.network().eval(), torch.zeros(1, *SHAPE)).values())
     with FlopCounter() as counter:
         start_all(method, task)
-    assert counter.executed == 32 * per_image
+    assert counter.executed == num_images * per_image
 
 
 def test_latency_and_throughput_are_positive_and_in_their_units() -> None:
@@ -271,3 +298,38 @@ def test_training_is_charged_the_energy_that_the_device_reports() -> None:
     with clock.section("evaluation"):  # is not asked
         pass
     assert clock.joules == 105.0
+
+
+LOSS_WEIGHTS: list[tuple[str, dict[str, Any], float]] = [
+    ("single", {}, 1),
+    ("deep_ensemble", {"num_members": 3, "execution": "stacked"}, 1),
+    ("batch_ensemble", {"num_members": 3, "batches": "tiled"}, 1 / 3),
+    ("batch_ensemble", {"num_members": 3, "batches": "split"}, 1 / 3),
+    ("mimo", {"num_members": 3}, 1),
+    ("mixmo", {"num_members": 2}, 1),
+    ("mixmo", {"num_members": 2, "mixing": "linear"}, 1),
+    ("nfe", {"num_members": 3}, 1),
+    ("nfe", {"num_members": 2, "distillation": False}, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "weight"), LOSS_WEIGHTS)
+def test_a_members_loss_counts_as_the_papers_reduce_it(name: str, options: dict[str, Any], weight: float) -> None:
+    """Sums in MIMO, MixMo and NFE, a mean in BatchEnsemble (reference: their released code)."""
+    method, task = METHODS[name](**options), task_on()
+    [stage] = method.stages(task, RECIPE)
+    network = method.start(stage, task, {})
+    before = copy.deepcopy(network.state_dict())
+    measured = member_loss_weight(method, network, task, stage, method.num_members)
+    assert measured == pytest.approx(weight, abs=1e-5)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_only_fast_weights_are_left_undecayed(name: str) -> None:
+    method, task = METHODS[name](), task_on()
+    stage = method.stages(task, RECIPE)[0]
+    network = method.start(stage, task, {})
+    fast = [p.numel() for key, p in network.named_parameters() if key.rpartition(".")[2] in ("r", "s")]
+    assert count_undecayed(method, network, stage) == sum(fast)
+    assert bool(fast) == (name == "batch_ensemble")

@@ -32,7 +32,7 @@ def constant(count: int = 50, size: int = 16) -> Split:
 def stream(split: Split, name: str = "main", seed: int = 0, **options: Any) -> Stream:
     """Options are a stream's or an augmentation's."""
     settings: dict[str, Any] = {"batch_size": 16, "label_smoothing": 0.0, "device": CPU}
-    for key in ("batch_size", "label_smoothing", "device", "channels_last"):
+    for key in ("batch_size", "label_smoothing", "device", "channels_last", "last_batch"):
         if key in options:
             settings[key] = options.pop(key)
     return Stream(
@@ -286,3 +286,12 @@ def test_a_gpu_sees_the_images_of_the_cpu(options: dict[str, Any]) -> None:
     on_gpu_BCHW, on_gpu_BK = stream(split, device=torch.device("cuda"), **options).batch(5)
     torch.testing.assert_close(on_gpu_BCHW.cpu(), x_BCHW, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(on_gpu_BK.cpu(), y_BK, atol=1e-6, rtol=1e-6)
+
+
+def test_a_kept_last_batch_has_the_images_that_are_left() -> None:
+    running = stream(numbered(60), batch_size=16, last_batch="keep")
+    assert running.steps_per_epoch == 4
+    for epoch in range(2):
+        batches = [running.batch(4 * epoch + step) for step in range(4)]
+        assert [len(x_BCHW) for x_BCHW, _ in batches] == [16, 16, 16, 12]
+        assert sorted(torch.cat([y_BK.argmax(-1) for _, y_BK in batches]).tolist()) == list(range(60))

@@ -249,3 +249,66 @@ def test_preactivation_networks_are_their_equations(network: Any) -> None:
     expected = pooled @ state["head.classifier.weight"].T + state["head.classifier.bias"]
     with torch.no_grad():
         torch.testing.assert_close(built(x_BCHW), expected)
+
+
+def test_the_port_is_its_equations() -> None:
+    """Stride in the second 3x3, shortcuts of the block's raw input, biases everywhere (hjdw2/NFE:wrn.py)."""
+    torch.manual_seed(0)
+    port = WideResNet(10, 2, stride_in="second", shortcut_from="input", conv_bias=True, last_norm_momentum=0.9)
+    built = randomised(port.build(3, 10)).double()
+    for module in built.modules():
+        if isinstance(module, nn.Conv2d):
+            assert module.bias is not None
+            nn.init.normal_(module.bias)
+    x_BCHW = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    x = built.stem(x_BCHW)
+    for g, [block] in enumerate(built.groups):
+        y = F.conv2d(F.relu(block.norm1(x)), block.conv1.weight, block.conv1.bias, padding=1)
+        y = F.conv2d(F.relu(block.norm2(y)), block.conv2.weight, block.conv2.bias, stride=2 if g else 1, padding=1)
+        x = y + F.conv2d(x, block.shortcut.weight, block.shortcut.bias, stride=2 if g else 1)
+    expected = built.head.classifier(F.relu(built.head.norm(x)).mean((2, 3)))
+    with torch.no_grad():
+        torch.testing.assert_close(built(x_BCHW), expected)
+
+
+def test_the_port_adds_one_bias_per_output_channel_and_no_multiply_adds() -> None:
+    plain, port = WideResNet(28, 10, "second"), WideResNet(28, 10, "second", "input", True, 0.9)
+    channels = sum(m.out_channels for m in on_meta(plain).modules() if isinstance(m, nn.Conv2d))
+    assert num_parameters(on_meta(port)) == num_parameters(on_meta(plain)) + channels
+    assert conv_multiply_adds(on_meta(port), 32) == conv_multiply_adds(on_meta(plain), 32)
+
+
+def test_only_the_last_normalisation_has_the_ports_momentum() -> None:
+    """Running statistics become 0.1 old + 0.9 new."""
+    network = WideResNet(10, 1, last_norm_momentum=0.9).build(3, 10)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [norm.momentum for norm in norms] == [0.1] * (len(norms) - 1) + [0.9]
+    assert norms[-1] is network.head.norm
+    x_BCHW = torch.randn(8, 64, 4, 4) + 3
+    network.head.norm(x_BCHW)
+    torch.testing.assert_close(network.head.norm.running_mean, 0.9 * x_BCHW.mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("network", [WideResNet(16, 2, initialisation="truncated_he"),
+                                     PreActResNet(initialisation="truncated_he")], ids=["wide", "preact"])  # fmt: skip
+def test_truncated_he_has_he_variance_by_fan_in_and_no_tails(network: Any) -> None:
+    torch.manual_seed(0)
+    built = network.build(3, 200)
+    for module in built.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            he = math.sqrt(2 / module.weight[0].numel())
+            assert module.weight.abs().max() <= 2 * he / 0.8796
+            if module.weight.numel() > 2000:
+                assert module.weight.std().item() == pytest.approx(he, rel=0.06)
+            assert module.bias is None or (module.bias == 0).all()
+
+
+def test_mixmos_preact_resnet_ends_in_pooling_alone() -> None:
+    torch.manual_seed(0)
+    options = {"final_norm": False, "classifier_std": 0.01}
+    network = PreActResNet(1, 2, **options).build(3, 200).eval()
+    assert network.head.classifier.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert num_parameters(network) == num_parameters(on_meta(PreActResNet(1, 2), num_outputs=200)) - 2 * 512
+    features = torch.randn(2, 512, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(network.head(features), network.head.classifier(features.mean((2, 3))))

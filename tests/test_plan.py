@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.config import Run, expand
-from benchmark.cost import loss_flops
+from benchmark.cost import FlopCounter, loss_flops
 from benchmark.data.catalogue import DATASETS
 from benchmark.data.load import training_counts
 from benchmark.method import Method, Stage, Task
-from benchmark.plan import all_nonzero, count_training_flops, predicted_training_flops
+from benchmark.plan import Images, all_nonzero, count_forwards, count_on, make_plan
 from benchmark.run import make_method, resolved_study
 from benchmark.seeding import seeded
 from benchmark.task import make_task
@@ -34,6 +34,12 @@ ENTRIES: list[dict[str, Any]] = [
     {"method": "prune_and_tune", "num_members": 2, "masks": "random", "sparsity": 0.7},
     {"method": "nfe", "num_members": 2, "sparsity": 0.5, "pruning": "snip"},
     {"method": "nfe", "num_members": 5, "sparsity": 0.9, "pruning": "random", "distillation": False},
+    {"method": "nfe", "num_members": 3, "sparsity": 0.5, "variant": "released"},
+    {"method": "nfe", "num_members": 3, "sparsity": 0.5, "variant": "released", "pruned_weights": "zero"},
+    {"method": "nfe", "num_members": 3, "sparsity": 0.5, "grouping": "channels", "pruning": "snip_densities"},
+    {"method": "nfe", "num_members": 2, "grouping": "dense"},
+    {"method": "nfe", "num_members": 2, "balance": "1:3", "sparsity": 0.5, "pruning": "grasp"},
+    {"method": "nfe", "num_members": 1, "sparsity": 0.5, "pruning": "synflow"},
 ]
 NETWORKS: list[dict[str, Any]] = [
     {"name": "wide_resnet", "depth": 10, "width": 1},
@@ -51,23 +57,35 @@ def run_of(tiny_study: Study, entry: dict[str, Any], network: dict[str, Any] = N
 
 
 def task_of(run: Run, device: torch.device = CPU) -> Task:
-    def train_batch(num_images: int) -> tuple[Tensor, Tensor]:
-        return torch.randn(num_images, 1, 8, 8, device=device), torch.arange(num_images, device=device) % 10
+    def train_batch(asked: int) -> tuple[Tensor, Tensor]:
+        count = min(asked, images_of(run).num_images)
+        return torch.randn(count, 1, 8, 8, device=device), torch.arange(count, device=device) % 10
 
     return make_task(run, 10, (1, 8, 8), device, train_batch)
 
 
-def counted(run: Run, method: Method) -> int:
-    """Training FLOPs of whole batches, on networks with weights, normalisation and masks."""
+def images_of(run: Run) -> Images:
     num_train = DATASETS[run.task.dataset].num_train
     assert num_train is not None
-    num_images, _ = training_counts(run.task, num_train)
+    return Images(training_counts(run.task, num_train)[0], (1, 8, 8), 10)
+
+
+def counted(run: Run, method: Method) -> int:
+    """Training FLOPs of whole batches, on networks with weights, normalisation and masks, and of what `start` runs."""
     task, total = task_of(run), 0
     done: dict[str, nn.Module] = {}
     for stage in method.stages(task, run.recipe):
-        done[stage.name] = method.start(stage, task, done)
-        total += 3 * loss_flops(method, done[stage.name], task, stage).executed * stage.num_steps(num_images)
+        with FlopCounter() as of_start:
+            done[stage.name] = method.start(stage, task, done)
+        of_step = loss_flops(method, done[stage.name], task, stage).executed
+        total += 3 * (of_start.executed + of_step * stage.num_steps(images_of(run).num_images))
     return total
+
+
+def predicted(run: Run, method: Method) -> int:
+    plan = make_plan(run, method)
+    assert plan is not None
+    return plan.training_flops
 
 
 @of_each_entry
@@ -78,9 +96,8 @@ def test_prediction_without_weights_is_what_networks_with_weights_execute(
     method = make_method(run)
     flops = counted(run, method)
     assert flops > 0
-    assert count_training_flops(run, method, META) == flops
-    assert count_training_flops(run, method, CPU) == flops
-    assert predicted_training_flops(run, method) == flops
+    assert predicted(run, method) == flops
+    assert count_on(META, run, method, images_of(run)) == count_on(CPU, run, method, images_of(run))
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network["name"])
@@ -88,7 +105,8 @@ def test_prediction_without_weights_is_what_networks_with_weights_execute(
 def test_every_network_and_layout_is_predicted(network: dict[str, Any], channels_last: bool, tiny_study: Study) -> None:
     run = run_of(tiny_study, {"method": "nfe", "num_members": 2, "sparsity": 0.5}, network, channels_last=channels_last)
     method = make_method(run)
-    assert count_training_flops(run, method, META) == counted(run, method)
+    assert count_on(META, run, method, images_of(run))
+    assert predicted(run, method) == counted(run, method)
 
 
 @dataclass(frozen=True)
@@ -103,15 +121,16 @@ class Asking(Single):
 def test_a_method_that_asks_for_values_is_really_started(tiny_study: Study) -> None:
     run = run_of(tiny_study, {"method": "single"})
     with pytest.raises(RuntimeError, match="meta"):
-        count_training_flops(run, Asking(), META)
-    assert predicted_training_flops(run, Asking()) == counted(run, Asking())
+        count_on(META, run, Asking(), images_of(run))
+    assert count_forwards(run, Asking(), images_of(run)) == count_on(CPU, run, Asking(), images_of(run))
+    assert predicted(run, Asking()) == counted(run, Asking())
 
 
 def test_a_prediction_leaves_the_generator_as_it_was(tiny_study: Study) -> None:
     for entry in ENTRIES:
         run = run_of(tiny_study, entry)
         before = torch.get_rng_state()
-        predicted_training_flops(run, make_method(run))
+        make_plan(run, make_method(run))
         assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -28,6 +28,12 @@ METHODS = {
     "mimo": {"method": "mimo", "num_members": 2, "batch_repetitions": 2},
     "mixmo": {"method": "mixmo", "batch_repetitions": 2},
     "prune_and_tune": {"method": "prune_and_tune", "num_members": 2, "parent_share": 0.5},
+    "prune_and_tune_released": {
+        "method": "prune_and_tune",
+        "num_members": 3,
+        "parent_share": 0.5,
+        "variant": "released",
+    },
     "nfe": {"method": "nfe", "num_members": 3, "sparsity": 0.5, "snip_images": 64},
 }
 

@@ -136,3 +136,15 @@ def test_steps_of_a_stage_drop_the_last_partial_batch() -> None:
 def test_a_schedule_that_makes_no_sense_is_an_error(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Schedule).validate_python(wrong)
+
+
+@pytest.mark.parametrize("last_batch", ["drop", "keep"])
+@pytest.mark.parametrize(("num_images", "batch_size"), [(60, 16), (64, 16), (17, 16), (50_000, 128)])
+def test_images_of_a_stage_are_those_of_its_batches(num_images: int, batch_size: int, last_batch: str) -> None:
+    stage = Stage.of(Recipe(epochs=3, batch_size=batch_size, learning_rate=0.1, last_batch=last_batch))  # type: ignore[arg-type]
+    whole, left = divmod(num_images, batch_size)
+    epoch = [batch_size] * whole + [left] * (last_batch == "keep" and left > 0)
+    assert stage.steps_per_epoch(num_images) == len(epoch)
+    assert stage.num_steps(num_images) == 3 * len(epoch)
+    for num_steps in {0, 1, len(epoch) - 1, len(epoch), len(epoch) + 1, 3 * len(epoch)}:
+        assert stage.images_in(num_steps, num_images) == sum((3 * epoch)[:num_steps])

@@ -161,14 +161,13 @@ def test_status_and_dry_run_train_nothing(tiny_study: Study, tmp_path: Path) -> 
 
 def test_predicted_training_flops_are_those_counted(tiny_study: Study, tmp_path: Path) -> None:
     from benchmark.config import expand
-    from benchmark.plan import predicted_training_flops
-    from benchmark.run import make_method, resolved_study
+    from benchmark.run import planned, resolved_study
 
     study = tiny_study(methods=["single", {"method": "prune_and_tune", "num_members": 2}, "mixmo"])
     assert sweep(study, tmp_path)[0] == 0
     counted = {row["key"]: row["costs"]["training_flops"] for row in rows_of(tmp_path)}
     for run in expand(resolved_study(str(study))):
-        assert predicted_training_flops(run, make_method(run)) == counted[run.key]
+        assert planned(run).training_flops == counted[run.key]
 
 
 def test_one_run_by_its_index(tiny_study: Study, tmp_path: Path) -> None:

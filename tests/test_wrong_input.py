@@ -44,6 +44,21 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
     "negative epochs": ({"recipe": {"epochs": -1}}, "recipe.epochs: input should be greater than 0, not -1"),
     "warm-up too long": ({"recipe": {"warmup_epochs": 2}}, "warmup_epochs (2) must be fewer than epochs (2)"),
     "unknown precision": ({"recipe": {"precision": "fp16"}}, "input should be 'fp32' or 'bf16', not 'fp16'"),
+    "unknown budget": (
+        {"recipe": {"budget": "flops"}},
+        "recipe.budget: input should be 'epochs' or 'training_flops', not 'flops'",
+    ),
+    "budget below the scores": (
+        {
+            "methods": [{"method": "nfe", "sparsity": 0.5, "snip_images": 200}],
+            "recipe": {"epochs": 0.5, "budget": "training_flops"},
+        },
+        "are spent before the first step",
+    ),
+    "unknown momentum": (
+        {"task": {"network": {"name": "wide_resnet", "last_norm_momentum": 9.0}}},
+        "last_norm_momentum: input should be less than or equal to 1, not 9.0",
+    ),
     "unknown method": ({"methods": ["deep_ensembel"]}, "unknown method 'deep_ensembel', did you mean 'deep_ensemble'?"),
     "unknown data set": ({"task": {"dataset": "cifar11"}}, "unknown data set 'cifar11', did you mean 'cifar1"),
     "unknown network": ({"task": {"network": {"name": "wide_resnett"}}}, "did you mean 'wide_resnet'?"),
@@ -72,7 +87,7 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         {"methods": [{"method": "mimo", "num_members": "3"}]},
         "num_members: input should be a valid integer",
     ),
-    "one exit": ({"methods": [{"method": "nfe", "num_members": 1}]}, "greater than or equal to 2, not 1"),
+    "no exit": ({"methods": [{"method": "nfe", "num_members": 0}]}, "greater than or equal to 1, not 0"),
     "everything pruned": (
         {"methods": [{"method": "nfe", "sparsity": 1.0}]},
         "sparsity: input should be less than 1, not 1.0",
@@ -131,7 +146,7 @@ def test_wrong_study(
     code, err = said(sweep.main, capsys, monkeypatch, path, "--results", tmp_path / "results")
     assert code == 2, err
     assert message in err
-    assert err.startswith("error: tiny") or case in ("batch too large", "too many images")
+    assert err.startswith("error: tiny") or case in ("batch too large", "too many images", "budget below the scores")
     assert len(err.splitlines()) == 1
     assert not list((tmp_path / "results").glob("*/study.yaml"))
 

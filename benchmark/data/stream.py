@@ -8,6 +8,7 @@ that was killed goes on with the images it would have seen. Draws come from the 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,7 +25,8 @@ from benchmark.seeding import derive, generator
 class Stream:
     """One shuffled and augmented copy of the training data.
 
-    The last partial batch of an epoch is dropped; each epoch has a fresh order, so it drops other images.
+    The last partial batch of an epoch is dropped, unless it is kept; each epoch has a fresh order, so it drops other
+    images.
     """
 
     def __init__(
@@ -41,12 +43,13 @@ class Stream:
         name: str,
         device: torch.device,
         channels_last: bool = True,
+        last_batch: Literal["drop", "keep"] = "drop",
     ) -> None:
         if batch_size > len(split):
             raise UserError(f"batch_size {batch_size} is more than the {len(split)} training images")
         self.augmentation = augmentation
         self.batch_size = batch_size
-        self.steps_per_epoch = len(split) // batch_size
+        self.steps_per_epoch = -(-len(split) // batch_size) if last_batch == "keep" else len(split) // batch_size
         self._seed = seed
         self._name = name
         self._device = device

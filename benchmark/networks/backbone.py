@@ -4,15 +4,17 @@ A method that needs other convolutions, more inputs or outputs, several stems or
 and copies no network.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class ConvLayer(Protocol):
-    """Makes a convolution without bias: nn.Conv2d, or a method's own subclass of it."""
+    """Makes a convolution: nn.Conv2d, or a method's own subclass of it."""
 
     def __call__(
         self, in_channels: int, out_channels: int, *, kernel_size: int, stride: int, padding: int, bias: bool
@@ -22,6 +24,15 @@ class ConvLayer(Protocol):
 NormLayer = Callable[[int], nn.Module]
 LinearLayer = Callable[[int, int], nn.Module]
 
+Initialisation = Annotated[
+    Literal["kaiming_fan_out", "truncated_he"],
+    Field(
+        description="kaiming_fan_out: of convolutions, the classifier as torch has it (hjdw2/NFE:wrn.py:54-59); "
+        "truncated_he: of both, by fan-in, cut at two standard deviations (Keras' he_normal, of uncertainty-baselines; "
+        "alexrame/mixmo-pytorch:mixmo/utils/torchutils.py:77-137)"
+    ),
+]
+
 
 class Backbone(nn.Module):
     """x_BCHW -> logits_BK by `head(groups[-1](… groups[0](stem(x))))`.
@@ -30,12 +41,18 @@ class Backbone(nn.Module):
     global average pooling and a linear layer.
     """
 
-    def __init__(self, stem: nn.Module, groups: Sequence[nn.Module], head: nn.Module):
+    def __init__(
+        self,
+        stem: nn.Module,
+        groups: Sequence[nn.Module],
+        head: nn.Module,
+        initialisation: Initialisation = "kaiming_fan_out",
+    ):
         super().__init__()
         self.stem = stem
         self.groups = nn.ModuleList(groups)
         self.head = head
-        initialise(self)
+        initialise(self, initialisation)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.trunk(self.stem(x_BCHW))
@@ -48,29 +65,35 @@ class Backbone(nn.Module):
 
 
 class Head(nn.Module):
-    """Last normalisation (or nothing), ReLU, global average pooling, linear layer."""
+    """Last normalisation (or nothing), ReLU (or nothing), global average pooling, linear layer."""
 
-    def __init__(self, norm: nn.Module, classifier: nn.Module):
+    def __init__(self, norm: nn.Module, classifier: nn.Module, rectify: bool = True):
         super().__init__()
         self.norm = norm
         self.classifier = classifier
+        self.rectify = rectify
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.classifier(F.relu(self.norm(features)).mean(dim=(2, 3)))
+        features = self.norm(features)
+        return self.classifier((F.relu(features) if self.rectify else features).mean(dim=(2, 3)))
 
 
-def conv3x3(conv: ConvLayer, in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
-    return conv(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+def conv3x3(conv: ConvLayer, in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Module:
+    return conv(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=bias)
 
 
-def conv1x1(conv: ConvLayer, in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
-    return conv(in_channels, out_channels, kernel_size=1, stride=stride, padding=0, bias=False)
+def conv1x1(conv: ConvLayer, in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Module:
+    return conv(in_channels, out_channels, kernel_size=1, stride=stride, padding=0, bias=bias)
 
 
-def initialise(network: nn.Module) -> None:
-    """Kaiming-normal with fan-out for convolutions (He et al. 2015), torch's default for linear weights, zero biases."""
+def initialise(network: nn.Module, initialisation: Initialisation = "kaiming_fan_out") -> None:
+    """Draw the weights of convolutions and, for `truncated_he`, of linear layers (He et al. 2015); biases are zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if initialisation == "truncated_he" and isinstance(module, nn.Conv2d | nn.Linear):
+            # A normal distribution cut at two standard deviations has 0.8796 of its standard deviation left.
+            std = math.sqrt(2 / module.weight[0].numel()) / 0.87962566103423978
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from benchmark.networks.backbone import Backbone, ConvLayer, Head, LinearLayer, NormLayer, conv3x3
+from benchmark.networks.backbone import Backbone, ConvLayer, Head, Initialisation, LinearLayer, NormLayer, conv3x3
 from benchmark.networks.wide_resnet import PreActBlock
 
 
@@ -14,12 +14,30 @@ from benchmark.networks.wide_resnet import PreActBlock
 class PreActResNet:
     """PreActResNet-18: four groups of two blocks with 64, 128, 256 and 512 times `width` channels; the stem has 64.
 
-    `stem_stride: 2` is MixMo's for 64x64 images. Normalisation and ReLU stand before pooling, as in He et al.;
-    MixMo's released network has neither there.
+    MixMo's released network has `stem_stride: 2` for its 64x64 images, `final_norm: false`, `classifier_std: 0.01` and
+    `initialisation: truncated_he`.
     """
 
     width: Annotated[int, Field(ge=1, le=100)] = 1
-    stem_stride: Literal[1, 2] = 1
+    stem_stride: Annotated[
+        Literal[1, 2], Field(description="2 in alexrame/mixmo-pytorch:mixmo/networks/resnet.py:107-110")
+    ] = 1
+    final_norm: Annotated[
+        bool,
+        Field(
+            description="normalisation and ReLU before pooling, as in He et al.; neither is there in "
+            "alexrame/mixmo-pytorch:mixmo/networks/resnet.py:190-196"
+        ),
+    ] = True
+    classifier_std: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="the classifier's weights start from N(0, std²), by default as `initialisation` says; 0.01 in "
+            "alexrame/mixmo-pytorch:mixmo/utils/torchutils.py:126-127",
+        ),
+    ] = None
+    initialisation: Initialisation = "kaiming_fan_out"
 
     def build(
         self,
@@ -40,4 +58,9 @@ class PreActResNet:
             )
             channels = out_channels
         stem = conv3x3(conv, in_channels, 64, self.stem_stride)
-        return Backbone(stem, groups, Head(norm(channels), linear(channels, num_outputs)))
+        classifier = linear(channels, num_outputs)
+        last_norm = norm(channels) if self.final_norm else nn.Identity()
+        network = Backbone(stem, groups, Head(last_norm, classifier, rectify=self.final_norm), self.initialisation)
+        if self.classifier_std is not None and isinstance(classifier, nn.Linear):
+            nn.init.normal_(classifier.weight, std=self.classifier_std)
+        return network

@@ -1,4 +1,7 @@
-"""What every method must do, run over all that are listed: a new method is tested by being one line in METHODS."""
+"""What every method must do, run over all that are listed: a new method is tested by being one line in METHODS.
+
+Of a method whose paper and released code differ, both variants are run.
+"""
 
 import copy
 import shutil
@@ -14,6 +17,7 @@ from benchmark.method import Done, Method
 from benchmark.options import build
 from benchmark.trainer import Trainer
 from methods import METHODS
+from methods.variants import differences
 
 CPU = torch.device("cpu")
 NETWORKS = {
@@ -23,12 +27,18 @@ NETWORKS = {
 }
 
 
-def make_run(method: str, network: str = "wide_resnet", **recipe: object) -> Run:
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in METHODS} | {
+    f"{name}-released": (name, {"variant": "released"}) for name, method in METHODS.items() if differences(method)
+}
+
+
+def make_run(name: str, network: str = "wide_resnet", **recipe: object) -> Run:
+    method, options = VARIANTS[name]
     task = TaskConfig(
         dataset="digits", network=NETWORKS[network], train_images=60, validation_images=20, test_images=20
     )
     settings = {"epochs": 2.0, "batch_size": 20, "learning_rate": 0.02, "augmentation": Augmentation(crop_padding=1)}
-    return Run(method, method, {}, task, Recipe.model_validate(settings | recipe), seed=3, deviations={})
+    return Run(name, method, options, task, Recipe.model_validate(settings | recipe), seed=3, deviations={})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,7 @@ def started(method: Method, trainer: Trainer) -> Done:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_parameter_is_grouped_once_and_gets_a_gradient(
     name: str, network: str, data: TaskData, tmp_path: Path
 ) -> None:
@@ -72,7 +82,7 @@ def test_every_parameter_is_grouped_once_and_gets_a_gradient(
             assert parameter.grad.isfinite().all(), parameter_name
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_trains_and_predicts_for_every_member(name: str, data: TaskData, tmp_path: Path) -> None:
     method, trainer = trainer_of(make_run(name), data, tmp_path)
     before = copy.deepcopy(started(method, trainer))
@@ -91,7 +101,7 @@ def test_trains_and_predicts_for_every_member(name: str, data: TaskData, tmp_pat
         assert not torch.equal(logits[0], logits[1])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_prediction_of_an_image_depends_on_no_other(name: str, data: TaskData, tmp_path: Path) -> None:
     method, trainer = trainer_of(make_run(name), data, tmp_path)
     done = {stage: network.eval() for stage, network in started(method, trainer).items()}
@@ -102,7 +112,7 @@ def test_prediction_of_an_image_depends_on_no_other(name: str, data: TaskData, t
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_predicts_from_the_first_stage_on(name: str, data: TaskData, tmp_path: Path) -> None:
     """What learning curves and the progress bar ask for."""
     method, trainer = trainer_of(make_run(name), data, tmp_path)
@@ -112,7 +122,7 @@ def test_predicts_from_the_first_stage_on(name: str, data: TaskData, tmp_path: P
         assert method.predict(done, trainer.predictor.images(data.test, 0, 3)).shape[1:] == (3, 10)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -132,7 +142,7 @@ def test_trains_under_every_kind_of_recipe(
     assert all(0 < entry["loss"] < 1e4 for entry in trainer.ledger.history)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_losses_are_float32_under_bf16(name: str, data: TaskData, tmp_path: Path) -> None:
     method, trainer = trainer_of(make_run(name, precision="bf16"), data, tmp_path)
     stage = trainer.stages[0]
@@ -153,3 +163,29 @@ def test_compiled_training_agrees_with_eager(data: TaskData, tmp_path: Path) -> 
     with torch.no_grad():
         x = eager.predictor.images(data.test, 0, 20)
         torch.testing.assert_close(done["main"](x), expected["main"](x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in METHODS),
+        ("batch_ensemble", {"batches": "tiled"}),
+        ("mimo", {"batch_repetitions": 1}),
+        ("mixmo", {"batch_repetitions": 2}),
+    ],
+)
+def test_rows_per_image_are_those_that_enter_the_trunk(
+    name: str, options: dict[str, object], data: TaskData, tmp_path: Path
+) -> None:
+    """Behind the stem, whose outputs MixMo mixes, and before exits part."""
+    method: Method = build("method", METHODS, name, options)
+    trainer = Trainer(make_run(name), method, data, tmp_path, CPU)
+    stage = trainer.stages[0]
+    network = trainer._started(stage, {})
+    trunk = next(module for part, module in network.named_modules() if part.endswith("groups"))
+    first = trunk[0][0] if isinstance(trunk[0], torch.nn.ModuleList) else trunk[0]
+    rows: list[int] = []
+    first.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    x_BCHW, y_BK = trainer.stream(stage.name, stage.batch_size).batch(0)
+    method.loss(network, x_BCHW[None], y_BK[None], 0.0)
+    assert rows == [method.rows_per_image * len(x_BCHW)]

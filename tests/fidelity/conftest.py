@@ -102,12 +102,13 @@ def train() -> Callable[..., None]:
             for group in method.param_groups(stage, network)
         ]
         multipliers = [group["lr"] for group in groups]
-        optimizer = torch.optim.SGD(groups, momentum=stage.momentum, nesterov=stage.nesterov)
+        optimizer = torch.optim.SGD(groups, momentum=stage.momentum(0.0), nesterov=stage.nesterov)
         network.train()
         for step, (x_SBCHW, y_SBK) in enumerate(batches):
             progress = step / len(batches)
             for group, multiplier in zip(optimizer.param_groups, multipliers, strict=True):
                 group["lr"] = multiplier * stage.learning_rate(progress)
+                group["momentum"] = stage.momentum(progress)
             torch.manual_seed(step)
             optimizer.zero_grad()
             method.loss(network, x_SBCHW, y_SBK, progress).backward()
@@ -116,6 +117,36 @@ def train() -> Callable[..., None]:
                 method.after_step(network, progress)
 
     return steps
+
+
+@pytest.fixture
+def slopes() -> Callable[..., tuple[float, float]]:
+    """How steeply a method's loss rises along a random direction of all parameters: measured, and by its gradients."""
+
+    def along(
+        method: Method, network: nn.Module, batch: Batch, progress: float = 0.0, seed: int = 0
+    ) -> tuple[float, float]:
+        parameters = list(network.parameters())
+        generator = torch.Generator().manual_seed(seed)
+        direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+
+        def loss() -> Tensor:
+            torch.manual_seed(seed)
+            return method.loss(network, *batch, progress)
+
+        @torch.no_grad()
+        def moved(distance: float) -> float:
+            torch._foreach_add_(parameters, direction, alpha=distance)
+            value = loss().item()
+            torch._foreach_add_(parameters, direction, alpha=-distance)
+            return value
+
+        gradients = torch.autograd.grad(loss(), parameters)
+        by_gradients = sum((g * d).sum().item() for g, d in zip(gradients, direction, strict=True))
+        tiny = 1e-8  # a thousandth of it and rounding shows, a hundred times as much and ReLUs switch
+        return (moved(tiny) - moved(-tiny)) / (2 * tiny), by_gradients
+
+    return along
 
 
 @pytest.fixture

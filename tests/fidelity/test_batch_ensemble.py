@@ -11,14 +11,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmark.config import Recipe
+from benchmark.errors import UserError
 from benchmark.method import Task
+from benchmark.run import resolved_study
 from methods.batch_ensemble import BatchEnsemble
-from methods.rank1 import Rank1Conv2d, Rank1Linear, fast_weights
+from methods.rank1 import Rank1Conv2d, Rank1Linear
 
 M = 3
+
+
+RELEASED = BatchEnsemble(num_members=M, variant="released")
+
+
 BACKBONES = [
     {"name": "wide_resnet", "depth": 10, "width": 1},
-    {"name": "wide_resnet", "depth": 10, "width": 2, "stride_in": "second"},
+    {"name": "wide_resnet", "depth": 10, "width": 2, "stride_in": "second", "conv_bias": True},
     {"name": "resnet", "depth": 18},
     {"name": "preact_resnet", "width": 1},
 ]
@@ -44,7 +51,7 @@ def explicit_member(network: nn.Module, plain: nn.Module, m: int) -> nn.Module:
             outer = torch.outer(layer.s[m], layer.r[m])
             outer = outer.reshape(*outer.shape, *[1] * (module.weight.dim() - 2))
             module.weight.copy_(layer.weight * outer)
-            if isinstance(module, nn.Linear):
+            if layer.member_bias is not None:
                 module.bias.copy_(layer.member_bias[m])
         elif isinstance(module, nn.BatchNorm2d):
             module.load_state_dict(norms.pop(name).state_dict())
@@ -68,7 +75,7 @@ def test_output_is_that_of_explicit_networks(
                     tensor.normal_(0, 0.3)
                 for tensor in (module.running_var, module.weight):
                     tensor.uniform_(0.5, 1.5)
-            if isinstance(module, Rank1Linear):
+            if getattr(module, "member_bias", None) is not None:
                 module.member_bias.normal_()
     x_BCHW = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     with torch.no_grad():
@@ -102,10 +109,10 @@ def test_classifier_has_a_bias_of_each_member() -> None:
         torch.testing.assert_close(y_O, by_hand, rtol=1e-10, atol=1e-12)
 
 
-def test_every_member_sees_every_image_and_the_loss_is_the_mean_over_members(
+def test_of_a_tiled_batch_every_member_sees_every_image_and_the_loss_is_the_mean_over_members(
     task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe
 ) -> None:
-    task, method = task_of(dtype=torch.float64), BatchEnsemble(num_members=M)
+    task, method = task_of(dtype=torch.float64), BatchEnsemble(num_members=M, batches="tiled")
     network = started(method, task, recipe)
     seen: list[Any] = []
     network.register_forward_hook(lambda _, args, logits: seen.append((args[0], logits)))
@@ -125,6 +132,78 @@ def test_every_member_sees_every_image_and_the_loss_is_the_mean_over_members(
     assert loss == pytest.approx(sum(member_losses) / M, rel=1e-6)
 
 
+@pytest.mark.parametrize(("variant", "batches"), [("paper", None), ("released", "split")])
+def test_of_a_split_batch_each_member_answers_for_its_own_images_alone(
+    variant: Any, batches: Any, task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe
+) -> None:
+    task, method = task_of(dtype=torch.float64), BatchEnsemble(num_members=M, variant=variant, batches=batches)
+    network = started(method, task, recipe).eval()
+    x_SBCHW, y_SBK = batch_of(1, 6, torch.float64)
+    by_hand = 0.0
+    for m in range(M):
+        member = explicit_member(network, task.network(), m)
+        for b in (2 * m, 2 * m + 1):
+            logits = member(x_SBCHW[0, b : b + 1])[0].tolist()
+            log_sum = math.log(sum(map(math.exp, logits)))
+            by_hand += sum(y * (log_sum - z) for y, z in zip(y_SBK[0, b].tolist(), logits, strict=True)) / 6
+    assert method.loss(network, x_SBCHW, y_SBK, 0.0).item() == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_released_batches_are_tiled(task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe) -> None:
+    network = started(RELEASED, task_of(), recipe)
+    rows: list[int] = []
+    network.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    for method in (RELEASED, BatchEnsemble(num_members=M)):
+        method.loss(network, *batch_of(1, 6), 0.0)
+    assert rows == [M * 6, 6]
+
+
+def test_a_batch_that_members_do_not_divide_is_an_error_unless_tiled(tiny_study: Callable[..., Any]) -> None:
+    entry = {"method": "batch_ensemble", "num_members": 5}
+    with pytest.raises(UserError, match=r"tiny: methods\[0\]: .* batch of 32 .* 5 members .* batches: tiled") as error:
+        resolved_study(str(tiny_study(methods=[entry])))
+    assert "\n" not in str(error.value)
+    for allowed in (entry | {"batches": "tiled"}, entry | {"variant": "released"}, entry | {"num_members": 4}):
+        resolved_study(str(tiny_study(methods=[allowed])))
+    # A deviation of the entry's own recipe is what counts.
+    resolved_study(str(tiny_study(methods=[entry | {"recipe": {"batch_size": 40}}])))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_a_convolution_are_those_of_explicit_kernels_by_the_product_rule(stride: int) -> None:
+    conv = Rank1Conv2d(3, 5, 3, stride, 1, True, num_members=M, fast_init="normal").double()
+    x_RCHW = torch.randn(M * 2, 3, 6, 6, dtype=torch.float64)
+    y_RCHW = conv(x_RCHW)
+    upstream_RCHW = torch.randn_like(y_RCHW)
+    y_RCHW.backward(upstream_RCHW)
+    shared_OIHW = torch.zeros_like(conv.weight)
+    for m in range(M):
+        rows = slice(2 * m, 2 * m + 2)
+        rank1_OI11 = torch.outer(conv.s[m], conv.r[m])[:, :, None, None]
+        kernel_OIHW = (conv.weight * rank1_OI11).detach()
+        own_OIHW = torch.nn.grad.conv2d_weight(x_RCHW[rows], kernel_OIHW.shape, upstream_RCHW[rows], stride, 1)
+        shared_OIHW += own_OIHW * rank1_OI11
+        product_OI = (own_OIHW * conv.weight).sum((2, 3))
+        torch.testing.assert_close(conv.r.grad[m], conv.s[m] @ product_OI)
+        torch.testing.assert_close(conv.s.grad[m], product_OI @ conv.r[m])
+        torch.testing.assert_close(conv.member_bias.grad[m], upstream_RCHW[rows].sum((0, 2, 3)))
+    torch.testing.assert_close(conv.weight.grad, shared_OIHW)
+
+
+@pytest.mark.parametrize("method", [BatchEnsemble(num_members=M), RELEASED], ids=["paper", "released"])
+def test_gradients_of_the_loss_are_its_slopes(
+    method: BatchEnsemble,
+    task_of: Callable[..., Task],
+    batch_of: Callable[..., Any],
+    slopes: Callable[..., tuple[float, float]],
+    recipe: Recipe,
+) -> None:
+    network = started(method, task_of(dtype=torch.float64), recipe)
+    for seed in range(3):
+        measured, by_gradients = slopes(method, network, batch_of(1, 6, torch.float64), seed=seed)
+        assert measured == pytest.approx(by_gradients, rel=1e-5)
+
+
 def test_batch_normalisation_is_shared_and_sees_all_members_rows(
     task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe
 ) -> None:
@@ -137,72 +216,3 @@ def test_batch_normalisation_is_shared_and_sees_all_members_rows(
     assert norm.weight.shape == (16,)
     mean_C = torch.stack([inputs[0][:, c].mean() for c in range(16)])
     torch.testing.assert_close(norm.running_mean, 0.1 * mean_C)
-
-
-def test_fast_weights_start_as_random_signs() -> None:
-    torch.manual_seed(0)
-    vectors = fast_weights(4, 1000, "random_sign")
-    assert set(vectors.unique().tolist()) == {-1.0, 1.0}
-    for m, vector in enumerate(vectors):
-        assert 400 < (vector > 0).sum() < 600
-        for other in vectors[:m]:
-            assert 400 < (vector == other).sum() < 600, "members draw their own signs"
-
-
-def test_released_initialisation_is_normal_around_one() -> None:
-    torch.manual_seed(0)
-    vectors = fast_weights(4, 5000, "normal").detach()
-    assert vectors.mean().item() == pytest.approx(1.0, abs=0.02)
-    assert vectors.std().item() == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.parametrize("fast_init", ["random_sign", "normal"])
-def test_every_layer_starts_as_asked(fast_init: Any, task_of: Callable[..., Task], recipe: Recipe) -> None:
-    network = started(BatchEnsemble(num_members=M, fast_init=fast_init), task_of(), recipe)
-    layers = rank1_layers(network)
-    assert len(layers) == 1 + 6 + 2 + 1  # stem, two per block, shortcuts of groups 2 and 3 (width 1), classifier
-    for layer in layers.values():
-        assert layer.r.shape == (M, layer.weight.shape[1])
-        assert layer.s.shape == (M, layer.weight.shape[0])
-        is_sign = all((vector.abs() == 1).all() for vector in (layer.r, layer.s))
-        assert is_sign == (fast_init == "random_sign")
-
-
-def test_fast_weights_are_not_decayed(task_of: Callable[..., Task], train: Callable[..., None], recipe: Recipe) -> None:
-    class NoGradient(BatchEnsemble):
-        def loss(self, network: nn.Module, *_: Any) -> torch.Tensor:
-            return sum(parameter.sum() for parameter in network.parameters()) * 0.0
-
-    method, task = NoGradient(num_members=M), task_of()
-    network = started(method, task, recipe)
-    for layer in rank1_layers(network).values():
-        if isinstance(layer, Rank1Linear):
-            nn.init.ones_(layer.member_bias)
-    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    [stage] = method.stages(task, recipe)
-    train(method, stage, network, [(torch.empty(0), torch.empty(0))])
-    # One Nesterov step from rest on the decay alone: w - lr (1 + momentum) wd w.
-    shrunk = 1 - 0.1 * 1.9 * 0.01
-    for name, parameter in network.named_parameters():
-        factor = 1.0 if name.endswith((".r", ".s")) else shrunk
-        torch.testing.assert_close(parameter, before[name] * factor, msg=name)
-
-
-def test_multiplier_slows_fast_weights_and_member_biases_alone(
-    task_of: Callable[..., Task], batch_of: Callable[..., Any], train: Callable[..., None], recipe: Recipe
-) -> None:
-    task = task_of()
-    recipe = recipe.model_copy(update={"weight_decay": 0.0})
-    changes = []
-    for multiplier in (1.0, 0.5):
-        method = BatchEnsemble(num_members=M, fast_learning_rate_multiplier=multiplier)
-        torch.manual_seed(0)
-        network = started(method, task, recipe)
-        before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-        [stage] = method.stages(task, recipe)
-        train(method, stage, network, [batch_of(1, 8)])
-        changes.append({name: p.detach() - before[name] for name, p in network.named_parameters()})
-    for name, change in changes[0].items():
-        assert change.abs().max() > 0, name
-        factor = 0.5 if name.endswith((".r", ".s", "member_bias")) else 1.0
-        torch.testing.assert_close(changes[1][name], change * factor, rtol=1e-3, atol=1e-6, msg=name)

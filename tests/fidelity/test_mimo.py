@@ -97,6 +97,67 @@ def test_members_rows_change_from_step_to_step_and_are_shuffled() -> None:
         assert not torch.equal(row, torch.arange(64))
 
 
+@pytest.mark.parametrize(("num_images", "blocks"), [(16, [16]), (48, [16, 16, 16]), (20, [16, 4]), (5, [5])])
+def test_pairing_within_so_many_images_never_crosses_them(num_images: int, blocks: list[int]) -> None:
+    torch.manual_seed(0)
+    indices_MR = pair(num_images, 3, 4, 0.25, CPU, within=16)
+    assert indices_MR.shape == (3, 4 * num_images)
+    first_image, first_row = 0, 0
+    for size in blocks:
+        for row in indices_MR[:, first_row : first_row + 4 * size].tolist():
+            assert Counter(row) == dict.fromkeys(range(first_image, first_image + size), 4)
+        common = indices_MR[:, first_row : first_row + size]
+        assert (common == common[0]).all(), "a quarter of a block's rows"
+        first_image, first_row = first_image + size, first_row + 4 * size
+
+
+@pytest.mark.parametrize(
+    ("options", "partners"),
+    [
+        ({}, 64),
+        ({"variant": "released"}, 16),
+        ({"pairing_images": 8}, 8),
+        ({"variant": "released", "pairing_images": "batch"}, 64),
+    ],
+    ids=str,
+)
+def test_an_image_meets_those_of_its_batch_or_as_released_of_its_sixteen(options: Any, partners: int) -> None:
+    """A network that only shows who is paired: image b is b everywhere."""
+    method = Mimo(num_members=2, **options)
+    x_SBCHW = torch.arange(64.0)[None, :, None, None, None].expand(1, 64, 1, 2, 2)
+    met: dict[int, set[int]] = {b: set() for b in range(64)}
+
+    def meet(x_RCHW: Tensor) -> Tensor:
+        for first, second in x_RCHW[:, :, 0, 0].int().tolist():
+            met[first].add(second)
+        return torch.zeros(len(x_RCHW), 2 * 4)
+
+    for seed in range(200):
+        torch.manual_seed(seed)
+        method.loss(meet, x_SBCHW, torch.full((1, 64, 4), 0.25), 0.0)
+    for b, others in met.items():
+        block = b // partners * partners
+        assert others == set(range(block, block + partners))
+
+
+def test_gradients_of_the_loss_are_its_slopes(
+    task_of: Callable[..., Task], batch_of: Callable[..., Any], slopes: Callable[..., Any], recipe: Recipe
+) -> None:
+    method = Mimo(num_members=3, batch_repetitions=2)
+    network = started(method, task_of(dtype=torch.float64), recipe)
+    for seed in range(3):
+        measured, by_gradients = slopes(method, network, batch_of(1, 5, torch.float64), seed=seed)
+        assert measured == pytest.approx(by_gradients, rel=1e-5)
+
+
+def test_untrained_heads_cost_the_logarithm_of_the_classes_each(batch_of: Callable[..., Any]) -> None:
+    """By hand: equal logits give every member ln K, whatever the targets; the members' losses are summed."""
+    for num_members in (1, 2, 3):
+        method = Mimo(num_members=num_members, batch_repetitions=2)
+        loss = method.loss(lambda x_RCHW, m=num_members: x_RCHW.new_zeros(len(x_RCHW), 4 * m), *batch_of(1, 5), 0.0)
+        assert loss.item() == pytest.approx(num_members * math.log(4), rel=1e-6)
+
+
 @pytest.mark.parametrize("input_repetition", [0.0, 0.5])
 def test_loss_is_the_mean_over_rows_of_the_sum_over_members(
     input_repetition: float, task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe

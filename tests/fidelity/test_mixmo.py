@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from benchmark.config import Recipe
 from benchmark.method import Task
 from benchmark.networks.backbone import Backbone, Head
-from methods.mixmo import MixingNetwork, MixMo, patch_masks
+from methods.mimo import Mimo
+from methods.mixmo import MixingNetwork, MixMo
 
 
 def started(method: MixMo, task: Task, recipe: Recipe) -> MixingNetwork:
@@ -111,6 +112,52 @@ def test_loss_weighs_members_by_the_shares_seen(
     assert shown == [dict.fromkeys(range(5), 2)] * num_members
 
 
+def test_loss_weights_are_two_to_one_at_a_ninth_and_cube_roots() -> None:
+    """By hand: (1/9)^(1/3) : (8/9)^(1/3) = 1 : 2, and the weights sum to M."""
+    shares_RM = torch.tensor([[1 / 9, 8 / 9], [0.5, 0.5], [8 / 9, 1 / 9]], dtype=torch.float64)
+    weights_RM = MixMo()._loss_weights(shares_RM)
+    by_hand = torch.tensor([[2 / 3, 4 / 3], [1.0, 1.0], [4 / 3, 2 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(weights_RM, by_hand)
+    torch.testing.assert_close(MixMo(weight_root=1.0)._loss_weights(shares_RM), 2 * shares_RM)
+    torch.testing.assert_close(MixMo(weight_root=1e9)._loss_weights(shares_RM), torch.ones_like(shares_RM))
+    three_RM = torch.tensor([[1 / 36, 8 / 36, 27 / 36]], dtype=torch.float64)
+    by_hand = torch.tensor([[0.5, 1.0, 1.5]], dtype=torch.float64)
+    torch.testing.assert_close(MixMo(num_members=3)._loss_weights(three_RM), by_hand)
+
+
+@pytest.mark.parametrize("num_members", [2, 3])
+def test_equal_shares_and_a_root_of_one_are_mimo(
+    num_members: int, task_of: Callable[..., Task], batch_of: Callable[..., Any], recipe: Recipe
+) -> None:
+    task = task_of(dtype=torch.float64)
+    method = MixMo(num_members=num_members, mixing="linear", alpha=0.0, weight_root=1.0, batch_repetitions=2)
+    mimo = Mimo(num_members=num_members, batch_repetitions=2)
+    network = started(method, task, recipe)
+    stacked = mimo.start(mimo.stages(task, recipe)[0], task, {})
+    with torch.no_grad():
+        stacked.stem.weight.copy_(torch.cat([stem.weight for stem in network.stems], dim=1))
+    stacked.groups.load_state_dict(network.groups.state_dict())
+    stacked.head.load_state_dict(network.head.state_dict())
+    losses = []
+    for each, its_network in ((method, network), (mimo, stacked)):
+        torch.manual_seed(0)
+        losses.append(each.loss(its_network.train(), *batch_of(1, 5, torch.float64), 0.5).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mixing": "linear"}, {"patch_probability": 1.0}, {"variant": "released"}], ids=str
+)
+def test_gradients_of_the_loss_are_its_slopes(
+    options: Any, task_of: Callable[..., Task], batch_of: Callable[..., Any], slopes: Callable[..., Any], recipe: Recipe
+) -> None:
+    method = MixMo(batch_repetitions=2, **options)
+    network = started(method, task_of(dtype=torch.float64), recipe)
+    for seed in range(3):
+        measured, by_gradients = slopes(method, network, batch_of(1, 5, torch.float64), seed=seed)
+        assert measured == pytest.approx(by_gradients, rel=1e-5)
+
+
 def test_features_are_mixed_by_the_masks_times_the_number_of_members() -> None:
     network = toy_network(2)
     x_MRCHW = torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
@@ -138,83 +185,6 @@ def test_linear_shares_are_dirichlet_and_drawn_per_row(num_members: int, alpha: 
         shares_R = masks_RMHW[:, m, 0, 0].double().numpy()
         assert scipy.stats.kstest(shares_R, marginal.cdf).pvalue > 1e-3
     assert len(masks_RMHW[:, 0].unique()) > 1190
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (5, 9), (1, 1)])
-def test_a_pair_of_patch_masks_is_one_members_box_and_the_rest(height: int, width: int) -> None:
-    for seed in range(20):
-        torch.manual_seed(seed)
-        shares_RM = torch.distributions.Dirichlet(torch.full((50, 2), 2.0)).sample()
-        masks_RMHW = patch_masks(shares_RM, height, width)
-        assert masks_RMHW.shape == (50, 2, height, width)
-        assert set(masks_RMHW.unique().tolist()) <= {0.0, 1.0}
-        assert torch.equal(masks_RMHW.sum(1), torch.ones(50, height, width))
-        boxed = [
-            m for m in range(2) if all(is_box(mask_HW, share) for mask_HW, share in column(masks_RMHW, shares_RM, m))
-        ]
-        assert boxed, "in no member are all rows boxes of its share"
-
-
-def column(masks_RMHW: Tensor, shares_RM: Tensor, m: int) -> list[tuple[Tensor, float]]:
-    return list(zip(masks_RMHW[:, m], shares_RM[:, m].tolist(), strict=True))
-
-
-def is_box(mask_HW: Tensor, share: float) -> bool:
-    """A rectangle of sides sqrt(share) times the image's, to the nearest pixel; shorter only where the border clips it."""
-    rows_H, columns_W = mask_HW.amax(1), mask_HW.amax(0)
-    if not torch.equal(torch.outer(rows_H, columns_W), mask_HW):
-        return False
-    for covered in (rows_H, columns_W):
-        size = len(covered)
-        full = math.sqrt(share) * size
-        positions = covered.nonzero().flatten().tolist()
-        if not positions:
-            if full >= 1.5:
-                return False
-            continue
-        if positions != list(range(positions[0], positions[-1] + 1)):
-            return False
-        clipped = positions[0] == 0 or positions[-1] == size - 1
-        if len(positions) > full + 0.5 + 1e-4 or (not clipped and len(positions) < full - 0.5 - 1e-4):
-            return False
-    return True
-
-
-def test_either_member_may_have_the_box_and_it_may_lie_anywhere() -> None:
-    covered, boxed = torch.zeros(8, 8), Counter[int]()
-    for seed in range(200):
-        torch.manual_seed(seed)
-        masks_RMHW = patch_masks(torch.tensor([[0.05, 0.95]] * 4 + [[0.02, 0.98]] * 4), 8, 8)
-        first_holds_box = bool(masks_RMHW[:, 0].mean() < 0.2 and (masks_RMHW[:, 0].sum((1, 2)) <= 4).all())
-        boxed[int(not first_holds_box)] += 1
-        if first_holds_box:
-            covered += masks_RMHW[:, 0].sum(0)
-    assert 70 < boxed[0] < 130
-    assert (covered > 0).all()
-
-
-@pytest.mark.parametrize("num_members", [3, 4])
-def test_more_than_two_patch_masks_sum_to_one_around_one_box(num_members: int) -> None:
-    torch.manual_seed(0)
-    shares_RM = torch.distributions.Dirichlet(torch.full((100, num_members), 2.0)).sample()
-    masks_RMHW = patch_masks(shares_RM, 8, 8)
-    torch.testing.assert_close(masks_RMHW.sum(1), torch.ones(100, 8, 8))
-    binary = [m for m in range(num_members) if set(masks_RMHW[:, m].unique().tolist()) <= {0.0, 1.0}]
-    assert len(binary) == 1
-    others = [m for m in range(num_members) if m not in binary]
-    for r in range(100):
-        outside = masks_RMHW[r, binary[0]] == 0
-        for m in others:
-            share = shares_RM[r, m] / sum(shares_RM[r, k] for k in others)
-            torch.testing.assert_close(masks_RMHW[r, m][outside], share.expand(int(outside.sum())))
-
-
-def test_patch_masks_sum_to_one_however_small_a_share_is() -> None:
-    # Dirichlet draws of a small alpha reach float32's smallest numbers.
-    for seed in range(10):
-        torch.manual_seed(seed)
-        shares_RM = torch.distributions.Dirichlet(torch.full((100, 2), 0.02)).sample()
-        torch.testing.assert_close(patch_masks(shares_RM, 8, 8).sum(1), torch.ones(100, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -247,6 +217,26 @@ def test_mixing_is_as_asked(mixing: Any, probability: float, is_patch: bool, bat
         torch.manual_seed(seed)
         MixMo(mixing=mixing, patch_probability=probability).loss(network, *batch_of(1, 2, torch.float64), 0.5)
     assert all((masks_RMHW.shape[2:] == (8, 8)) == is_patch for _, masks_RMHW, _ in seen)
+
+
+@pytest.mark.parametrize(
+    ("options", "odd"), [({}, True), ({"variant": "released"}, False), ({"box_side": "even"}, False)], ids=str
+)
+def test_boxes_with_odd_sides_are_drawn_unless_as_released(
+    options: Any, odd: bool, batch_of: Callable[..., Any]
+) -> None:
+    network = toy_network(2)
+    seen = record(network)
+    for seed in range(40):
+        torch.manual_seed(seed)
+        MixMo(patch_probability=1.0, batch_repetitions=1, **options).loss(network, *batch_of(1, 6, torch.float64), 0.0)
+    heights = set()
+    for _, masks_RMHW, _ in seen:
+        for mask_HW in masks_RMHW.flatten(0, 1):
+            rows_H = mask_HW.amax(1)
+            if mask_HW[0].max() == 0 and mask_HW[-1].max() == 0:  # a box that no border clips
+                heights.add(int(rows_H.sum()))
+    assert any(height % 2 for height in heights) == odd, heights
 
 
 @pytest.mark.parametrize("stem_stride", [1, 2])

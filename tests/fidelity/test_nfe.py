@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from benchmark.config import Recipe
 from benchmark.method import Task
+from methods.distillation import distillation_loss
+from methods.fission import FissionNetwork
 from methods.masks import KeptConv2d, deal
-from methods.nfe import FissionNetwork, Nfe, distillation_loss
+from methods.nfe import Nfe
 
 WIDE = {"name": "wide_resnet", "depth": 10, "width": 1}
 BACKBONES = [WIDE, {"name": "resnet", "depth": 18}, {"name": "preact_resnet"}]

@@ -1,4 +1,4 @@
-"""Pruning at initialisation for Network Fission Ensembles: SNIP's scores (1810.02340, equation 6) and what they keep."""
+"""Pruning at initialisation for Network Fission Ensembles: SNIP (1810.02340), as its paper and as released code has it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 from benchmark.config import Recipe
 from benchmark.method import Task
-from methods.masks import KeptConv2d, keep_highest
-from methods.nfe import Nfe, snip_scores
+from methods.masks import GradientMaskedConv2d, KeptConv2d, conv_weights, keep_highest
+from methods.nfe import Nfe
+from methods.pruning import SnipScoring, shuffle_within_layers, snip_scores, spare_pointwise
+
+CRITERIA = ["snip", "snip_densities", "grasp", "synflow", "random"]
 
 
 def test_snip_scores_of_a_linear_network_are_the_closed_form() -> None:
@@ -90,7 +93,7 @@ def test_the_globally_highest_scores_are_kept(sparsity: float, task_of: Callable
     assert len({round(float((score > threshold).double().mean()), 2) for score in scores.values()}) > 3, "not per layer"
 
 
-@pytest.mark.parametrize("pruning", ["snip", "random"])
+@pytest.mark.parametrize("pruning", CRITERIA)
 @pytest.mark.parametrize("sparsity", [0.0, 0.001, 0.5, 0.95, 0.999])
 def test_the_sparsity_asked_for_is_the_sparsity_got(
     sparsity: float, pruning: Any, task_of: Callable[..., Task], recipe: Recipe
@@ -118,3 +121,88 @@ def test_random_pruning_spares_no_layer(task_of: Callable[..., Task], recipe: Re
     for conv in (m for m in network.modules() if isinstance(m, KeptConv2d)):
         density = (conv.weight != 0).double().mean().item()
         assert density == pytest.approx(0.5, abs=4 * 0.5 / conv.weight.numel() ** 0.5)
+
+
+def test_random_weights_with_snips_densities_are_as_many_in_each_layer_and_others() -> None:
+    torch.manual_seed(0)
+    keep = {"a": torch.rand(20, 10, 3, 3) < 0.2, "b": torch.rand(20, 20, 3, 3) < 0.7}
+    shuffled, again = shuffle_within_layers(keep), shuffle_within_layers(keep)
+    for name, mask in keep.items():
+        assert shuffled[name].sum() == mask.sum()
+        density = mask.double().mean().item()
+        for other in (mask, again[name]):
+            by_chance = density**2 + (1 - density) ** 2
+            assert (shuffled[name] == other).double().mean().item() == pytest.approx(by_chance, abs=0.03)
+
+
+def test_the_criterion_with_snips_densities_follows_snip_in_numbers_alone(
+    task_of: Callable[..., Task], recipe: Recipe
+) -> None:
+    kept = []
+    for pruning in ("snip", "snip_densities"):
+        method, task = Nfe(num_members=2, sparsity=0.8, pruning=pruning, snip_images=16), task_of()  # type: ignore[arg-type]
+        [stage] = method.stages(task, recipe)
+        torch.manual_seed(0)
+        network = method.start(stage, task, {})
+        kept.append([m.weight != 0 for m in network.modules() if isinstance(m, KeptConv2d)])
+    assert [int(mask.sum()) for mask in kept[0]] == [int(mask.sum()) for mask in kept[1]]
+    assert any(not torch.equal(mask, other) for mask, other in zip(*kept, strict=True))
+
+
+def test_label_logit_scores_of_a_linear_network_are_the_closed_form() -> None:
+    """The gradient at the outputs is -1/B at the label and 0 elsewhere, whatever is predicted."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(6, 4, 1, bias=False), nn.Flatten()).double()
+    x_BCHW, y_B = torch.randn(7, 6, 1, 1, dtype=torch.float64), torch.arange(7) % 4
+    scores = snip_scores(network, x_BCHW, y_B, SnipScoring("label_logit"))["0"][:, :, 0, 0]
+    for k in range(4):
+        of_label = x_BCHW[y_B == k, :, 0, 0].sum(0) / 7
+        torch.testing.assert_close(scores[k], (network[0].weight[k, :, 0, 0] * of_label).abs().detach())
+    assert not torch.allclose(scores, snip_scores(network, x_BCHW, y_B)["0"][:, :, 0, 0])
+
+
+def test_redrawn_scores_are_those_of_xavier_normal_weights_and_forget_the_networks(
+    task_of: Callable[..., Task],
+) -> None:
+    task = task_of(dtype=torch.float64)
+    torch.manual_seed(0)
+    network, other = task.network(), task.network()
+    other.head.load_state_dict(network.head.state_dict())
+    x_BCHW, y_B = task.train_batch(8)
+    scores = []
+    for scored in (network, other):
+        torch.manual_seed(1)
+        scores.append(snip_scores(scored, x_BCHW, y_B, SnipScoring(redrawn=True)))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in conv_weights(other).values():
+            fan_in, fan_out = weight[0].numel(), weight[:, 0].numel()
+            weight.copy_((2 / (fan_in + fan_out)) ** 0.5 * torch.randn(weight.shape))
+    by_hand = snip_scores(other, x_BCHW, y_B)
+    for name, score in scores[0].items():
+        torch.testing.assert_close(score, scores[1][name])
+        torch.testing.assert_close(score, by_hand[name], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "scoring"),
+    [
+        ({}, SnipScoring("label_logit", redrawn=True)),
+        ({"snip_loss": "cross_entropy"}, SnipScoring("cross_entropy", redrawn=True)),
+        ({"snip_network": "trained"}, SnipScoring("label_logit", redrawn=False)),
+    ],
+)
+def test_the_variant_scores_as_its_options_say(
+    options: dict[str, Any], scoring: SnipScoring, task_of: Callable[..., Task], recipe: Recipe
+) -> None:
+    task = task_of()
+    method = Nfe(num_members=1, sparsity=0.5, snip_images=8, variant="released", **options)
+    [stage] = method.stages(task, recipe)
+    torch.manual_seed(0)
+    network = method.start(stage, task, {})
+    torch.manual_seed(0)
+    plain = task.network()
+    keep = spare_pointwise(keep_highest(snip_scores(plain, *task.train_batch(8), scoring), 0.5))
+    convs = [m for m in network.modules() if isinstance(m, GradientMaskedConv2d)]
+    for conv, mask in zip(convs, keep.values(), strict=True):
+        assert torch.equal(conv.mask != 0, mask)

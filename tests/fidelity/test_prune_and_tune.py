@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from benchmark.config import Recipe
-from benchmark.method import Done, Stage, Task
-from benchmark.schedules import Constant, ConstantThenLinear
+from benchmark.method import Done, Task
+from methods.masks import MaskedNetwork
 from methods.prune_and_tune import PruneAndTune
 
 
@@ -150,42 +150,62 @@ def test_pruned_weights_stay_exactly_zero_under_the_trainer(fit: Callable[..., A
     assert trainer.ledger.images_seen == 4 * 48, "parent and children together see what one network would"
 
 
-@pytest.mark.parametrize(("num_members", "parent_share"), [(6, 0.7), (2, 0.5), (4, 0.9)])
-def test_parent_and_children_share_the_epochs_of_the_recipe(
-    num_members: int, parent_share: float, task_of: Callable[..., Task], recipe: Recipe
+def test_as_released_the_dense_parent_is_a_member_more(task_of: Callable[..., Task], recipe: Recipe) -> None:
+    task, method = task_of(), PruneAndTune(num_members=3, variant="released")
+    done = dense_parent(task)
+    stages = method.stages(task, recipe.model_copy(update={"epochs": 200.0}))
+    assert [stage.name for stage in stages] == ["parent", "child-0", "child-1"]
+    assert [stage.epochs for stage in stages] == pytest.approx([140.0, 30.0, 30.0])
+    for stage in stages[1:]:
+        done[stage.name] = method.start(stage, task, done).eval()
+    masks, anti_masks = kept(done["child-0"]), kept(done["child-1"])
+    assert all(torch.equal(mask, ~anti_masks[name]) for name, mask in masks.items())
+    x_BCHW = torch.randn(5, 3, 8, 8)
+    with torch.no_grad():
+        logits_MBK = method.predict(done, x_BCHW)
+        assert logits_MBK.shape == (3, 5, 4)
+        for m, name in enumerate(("child-0", "child-1", "parent")):
+            assert torch.equal(logits_MBK[m], done[name](x_BCHW))
+    with pytest.raises(ValueError, match="at least 2"):
+        PruneAndTune(num_members=1, variant="released")
+
+
+@pytest.mark.parametrize("backbone", [{"depth": 10, "width": 1}, {"depth": 10, "width": 2}])
+def test_masks_keep_as_many_weights_as_torchs_random_pruning_by_half(
+    backbone: Any, task_of: Callable[..., Task], recipe: Recipe
 ) -> None:
-    recipe = recipe.model_copy(update={"epochs": 200.0})
-    method = PruneAndTune(num_members=num_members, parent_share=parent_share)
-    parent, *children = method.stages(task_of(), recipe)
-    assert parent.epochs == pytest.approx(parent_share * 200)
-    assert sum(child.epochs for child in children) == pytest.approx((1 - parent_share) * 200)
-    assert len({child.epochs for child in children}) == 1
-    assert {child.streams for child in children} == {(f"child-{m}",) for m in range(num_members)}
+    """What the released code calls, for the first of a pair; the second keeps the rest."""
+    task = task_of(**backbone)
+    done = dense_parent(task)
+    masks = kept(children_of(PruneAndTune(num_members=2), task, recipe, done)[0])
+    for name, module in done["parent"].named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous()
+            prune.random_unstructured(module, "weight", amount=0.5)
+            assert int(masks.pop(name).sum()) == int(module.weight_mask.sum()), name
+    assert not masks
 
 
-def test_the_papers_budget_is_140_epochs_and_six_times_10(task_of: Callable[..., Task], recipe: Recipe) -> None:
-    schedule = ConstantThenLinear()
-    recipe = recipe.model_copy(update={"epochs": 200.0, "schedule": schedule, "batch_size": 128})
-    parent, *children = PruneAndTune().stages(task_of(), recipe)
-    assert [round(stage.epochs, 9) for stage in (parent, *children)] == [140.0] + [10.0] * 6
-    assert sum(stage.num_steps(50_000) for stage in (parent, *children)) == 200 * 390
-    # The parent's schedule is the recipe's over its own 140 epochs: 0.1 to epoch 70, 0.001 from epoch 126.
-    epochs = {0: 0.1, 69: 0.1, 98: 0.0505, 126: 0.001, 139: 0.001}
-    assert {e: pytest.approx(parent.learning_rate(e / 140)) for e in epochs} == epochs
-
-
-def test_tuning_rate_rises_over_a_tenth_and_falls_to_a_millionth(task_of: Callable[..., Task], recipe: Recipe) -> None:
-    recipe = recipe.model_copy(update={"schedule": Constant(), "warmup_epochs": 1.0})
-    child: Stage = PruneAndTune().stages(task_of(), recipe)[-1]
-    by_hand = {
-        0.0: 0.001,
-        0.05: (0.001 + 0.1) / 2,
-        0.1: 0.1,
-        0.325: 1e-7 + (0.1 - 1e-7) * (1 + math.cos(math.pi / 4)) / 2,
-        0.55: (0.1 + 1e-7) / 2,
-        1.0: 1e-7,
-    }
-    assert {progress: pytest.approx(child.learning_rate(progress), rel=1e-9) for progress in by_hand} == by_hand
+def test_of_a_linear_layer_of_two_weights_a_pruned_one_gets_no_gradient() -> None:
+    """By hand: z = w x, p = softmax(z), dL/dw_k = (p_k - y_k) x; the pruned weight is 0 before the step and after."""
+    conv = nn.Conv2d(1, 2, 1, bias=False).double()
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([0.7, -0.4]).view(2, 1, 1, 1))
+    child = MaskedNetwork(nn.Sequential(conv, nn.Flatten()), {"0": torch.tensor([True, False]).view(2, 1, 1, 1)})
+    x, method = 1.5, PruneAndTune()
+    x_SBCHW, y_SBK = torch.full((1, 1, 1, 1, 1), x, dtype=torch.float64), torch.tensor([[[1.0, 0.0]]]).double()
+    optimizer = torch.optim.SGD(child.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    kept_weight, velocity = 0.7, 0.0
+    for _ in range(3):
+        optimizer.zero_grad()
+        method.loss(child, x_SBCHW, y_SBK, 0.0).backward()
+        optimizer.step()
+        method.after_step(child, 0.0)
+        probability = math.exp(kept_weight * x) / (math.exp(kept_weight * x) + 1)
+        gradient = (probability - 1) * x + 0.01 * kept_weight
+        velocity = 0.9 * velocity + gradient
+        kept_weight -= 0.1 * (gradient + 0.9 * velocity)
+        assert conv.weight.flatten().tolist() == [pytest.approx(kept_weight, rel=1e-7), 0.0]
 
 
 def test_the_parent_is_no_member(task_of: Callable[..., Task], recipe: Recipe) -> None:
