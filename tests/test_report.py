@@ -109,6 +109,7 @@ def test_columns_without_any_number_are_left_out(hand_made: tuple[Study, Results
         "costs_counted",
         "costs_measured",
         "costs_relative",
+        "comparability",
     ]
     assert [c.source for c in table_of(*hand_made, "calibration_prob_mean").columns] == ["method", "test/prob_mean/nll"]
 

@@ -24,7 +24,7 @@ from benchmark.study_rows import StudyRows
 
 RELATIVE = (
     *(f"costs/{name}" for name in ("parameters", "nonzero_parameters", "forward_flops", "forward_flops_nonzero")),
-    *(f"costs/{name}" for name in ("training_flops", "training_flops_nonzero")),
+    *(f"costs/{name}" for name in ("training_flops", "training_flops_nonzero", "rows_seen")),
     *(f"measured/{name}" for name in ("train_seconds", "latency_ms_batch1", "throughput_batch256", "peak_bytes")),
 )
 """Costs that are also shown relative to the single network of the same task."""

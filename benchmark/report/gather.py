@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmark.config import Run, Study, TaskConfig, expand
+from benchmark.config import Recipe, Run, Study, TaskConfig, expand
 from benchmark.files import names_in
 from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
@@ -40,6 +40,7 @@ class Entry:
     num_members: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     epochs: float | None = None
+    recipe: Recipe | None = None
 
     @functools.cached_property
     def planned(self) -> int:
@@ -208,7 +209,9 @@ def gather(
 
 def _entry(run: Run, style: Style, runs: pd.DataFrame) -> Entry:
     num_members = int(run.options.get("num_members", 1))
-    return Entry(run.label, run.method, run.deviations, style, runs, num_members, run.options, run.recipe.epochs)
+    return Entry(
+        run.label, run.method, run.deviations, style, runs, num_members, run.options, run.recipe.epochs, run.recipe
+    )
 
 
 def _reference(runs: Sequence[Run]) -> str | None:

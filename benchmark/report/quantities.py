@@ -220,6 +220,11 @@ QUANTITIES: dict[str, Quantity] = {
         "gain", "points", "higher", "accuracy of the ensemble minus the mean accuracy of its members", 100, 1,
         formula="accuracy - 1/M Σₘ accuracyₘ",
     ),
+    "best_epoch_gain": Quantity(
+        "best epoch on test", "points", None,
+        "what choosing the epoch by test accuracy would add to the last epoch's; no result here is chosen so", 100, 1,
+        formula="max_e accuracy_e - accuracy", source="Cawley & Talbot 2010",
+    ),
     "temperature": TEMPERATURE,
     **SCALABLE,
     **DETECTION,
@@ -252,7 +257,10 @@ QUANTITIES: dict[str, Quantity] = {
         "training FLOPs", "", "all training a method needs, three forward passes for each image seen"
     ),
     "training_flops_nonzero": _count("training FLOPs, nonzero", "", "the same, only of weights that are not zero"),
-    "images_seen": _count("images seen", "", "training images that went through a network, repeats counted"),
+    "images_seen": _count("images seen", "", "training images of all steps and streams"),
+    "rows_seen": _count(
+        "rows seen", "", "images seen, times members where batches are tiled, times repetitions where images repeat"
+    ),
     "train_seconds": _seconds(
         "training time", "the method's own time: start, loss, backward, optimizer and after each step"
     ),

@@ -15,7 +15,7 @@ from benchmark.errors import UserError, unknown
 from benchmark.metrics.pooling import POOLINGS
 
 POOLED = (
-    *("accuracy", "top5", "gain", "ambiguity_nll", "ambiguity_brier"),
+    *("accuracy", "top5", "gain", "best_epoch_gain", "ambiguity_nll", "ambiguity_brier"),
     *(
         f"{metric}{variant}"
         for metric in ("nll", "brier", "ece", "ece_adaptive", "ece_classwise", "mce", "aurc", "augrc", "accuracy_at_80")
@@ -34,7 +34,7 @@ OUT_OF_DISTRIBUTION = tuple(
 )
 COUNTED = (
     *("parameters", "nonzero_parameters", "forward_flops", "forward_flops_nonzero"),
-    *("training_flops", "training_flops_nonzero", "images_seen"),
+    *("training_flops", "training_flops_nonzero", "images_seen", "rows_seen"),
 )
 MEASURED = (
     *("train_seconds", "compile_seconds", "evaluation_seconds", "checkpoint_seconds"),

@@ -73,6 +73,8 @@ def entries_table(
     kept = [source for source in titles if source in always or any(task.holds(source) for task in tasks)]
     if not kept:
         return None
+    from benchmark.report.comparability import difference_note  # which makes a table itself
+
     quantities = {source: quantity_of(source) for source in kept}
     marks, deviations = _deviations([line.entry for line in lines])
     cells = {source: _cells(lines, source, quantities[source]) for source in kept}
@@ -85,7 +87,7 @@ def entries_table(
             [f"{line.label} {marks.get(line.entry.label, '')}".strip(), *(cells[source][index] for source in kept)]
             for index, line in enumerate(lines)
         ],
-        [*notes, *(task.unfinished for task in tasks if task.unfinished), *deviations],
+        [*notes, *(task.unfinished for task in tasks if task.unfinished), *deviations, *difference_note(lines)],
         [line.entry.style for line in lines],
     )
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from benchmark.metrics.pooling import POOLINGS
 from benchmark.report.against_papers import paper_against_ours
+from benchmark.report.comparability import comparability
 from benchmark.report.comparisons import comparisons
 from benchmark.report.equivalents import equivalents_table
 from benchmark.report.fronts import fronts
@@ -19,9 +20,10 @@ SHIFTED = ("accuracy", "nll", "brier", "ece", "aurc", "nll_calibrated", "brier_c
 
 
 def accuracy(task: TaskResults) -> Table | None:
-    columns = (("test", "accuracy"), ("test", "top5"), ("validation", "accuracy"))
+    columns = (("test", "accuracy"), ("test", "top5"), ("validation", "accuracy"), ("test", "best_epoch_gain"))
+    titles = {"accuracy": "", "top5": "top-5", "best_epoch_gain": "gain of the best epoch"}
     sources = {
-        f"{split}/{pooling}/{metric}": f"{split if metric == 'accuracy' else 'test top-5'}, {pooling}"
+        f"{split}/{pooling}/{metric}": f"{split} {titles[metric]}".strip() + f", {pooling}"
         for split, metric in columns
         for pooling in POOLINGS
     }
@@ -175,6 +177,7 @@ TABLES: list[Callable[[TaskResults], Table | None]] = [
     costs_counted,
     costs_measured,
     costs_relative,
+    comparability,
     unfinished,
 ]
 
