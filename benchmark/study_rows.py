@@ -18,7 +18,7 @@ import pandas as pd
 
 from benchmark.errors import UserError
 from benchmark.files import Stamp, names_in, set_aside, stamp_of, warn, warn_once, write_atomically
-from benchmark.row_cache import NO_STAMP, KnownRows
+from benchmark.row_cache import NO_STAMP, PLACES, KnownRows
 from benchmark.rows import Row, checksum, parse_row, row_line, written_checksum
 
 
@@ -228,7 +228,7 @@ class StudyRows(Mapping[str, Row]):
             if found.intact:
                 places[found.line] = [places.get(found.line, [-1])[0], *self._stamps[key]]
         whole = all(found.intact for found in self._collected.values()) and not self._damaged
-        places_RP = np.array([*places.values()], np.int64).reshape(len(places), -1)
+        places_RP = np.array([*places.values()], np.int64).reshape(-1, len(PLACES))
         self._known.save([*places], places_RP, self._collected_stamp if whole else None)
 
     def _row_path(self, key: str) -> Path:

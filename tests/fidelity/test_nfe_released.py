@@ -96,7 +96,7 @@ def test_gradients_are_finite_differences_and_in_the_released_code_times_the_mas
         return method.loss(network, *batch, 0.0)
 
     loss().backward()
-    step, signs_seen = 1e-6, set()
+    step, signs_seen = 1e-8, set()  # with a larger one ReLUs switch
     convs = [m for m in network.named_modules() if isinstance(m[1], KeptConv2d | GradientMaskedConv2d)]
     for name, conv in convs:
         if isinstance(conv, KeptConv2d):
@@ -112,7 +112,7 @@ def test_gradients_are_finite_differences_and_in_the_released_code_times_the_mas
                 losses.append(loss().item())
             conv.weight.data[place] = original
             slope = (losses[0] - losses[1]) / (2 * step)
-            assert conv.weight.grad[place].item() == pytest.approx(sign * slope, rel=1e-4, abs=1e-7), name
+            assert conv.weight.grad[place].item() == pytest.approx(sign * slope, rel=1e-4, abs=1e-6), name
             signs_seen.add(sign)
             if variant == "released" and sign == 0 and conv.kernel_size == (3, 3):
                 assert abs(slope) > 1e-7, "the loss does depend on what the mask hides"
