@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from benchmark.config import Run
+from benchmark.speed.records import Record, rate_for
 from benchmark.store import Row
 
 START_SECONDS = 60.0
@@ -30,9 +31,11 @@ class Forecaster:
         count_flops: Callable[[Run], int | None],
         device: str | None = None,
         stated_flops_per_second: float | None = None,
+        records: Callable[[], Sequence[Record]] = lambda: (),
     ):
+        """`records`: what benchmark.speed measured."""
         self._rows, self._count_flops, self._device = rows, count_flops, device
-        self._stated = stated_flops_per_second
+        self._stated, self._read_records = stated_flops_per_second, records
         self._flops: dict[str, int | None] = {}
 
     @property
@@ -41,12 +44,15 @@ class Forecaster:
         return self._known.device
 
     def __call__(self, run: Run) -> Forecast:
-        """By runs that differ in the seed alone, else by FLOPs and the rate of other runs, else by the stated rate."""
+        """By runs that differ in the seed alone, else by FLOPs and a rate: measured by benchmark.speed, of other runs, or
+        as stated.
+        """
         kind = _kind(run.identity)
         known = self._known
         if alike := known.seconds.get(kind):
             return Forecast(statistics.median(alike), f"earlier runs on {known.device}")
-        rate = known.flops_per_second or self._stated
+        measured = rate_for(run, self._records, known.device) if known.device else None
+        rate = measured or known.flops_per_second or self._stated
         if rate is None:
             return Forecast(None, "")
         if kind not in self._flops:
@@ -54,15 +60,22 @@ class Forecaster:
         flops = self._flops[kind]
         if flops is None:
             return Forecast(None, "")
-        pace = f"the {rate / 1e12:.3g} TFLOP/s of other runs on {known.device}"
-        stated = f"the stated {rate / 1e12:.3g} TFLOP/s"
-        return Forecast(flops / rate + START_SECONDS, f"FLOPs at {pace if known.flops_per_second else stated}")
+        pace = f"{rate / 1e12:.3g} TFLOP/s"
+        if measured:
+            source = f"the {pace} that benchmark.speed measured on {known.device}"
+        else:
+            source = f"the {pace} of other runs on {known.device}" if known.flops_per_second else f"the stated {pace}"
+        return Forecast(flops / rate + START_SECONDS, f"FLOPs at {source}")
+
+    @cached_property
+    def _records(self) -> Sequence[Record]:
+        return self._read_records()
 
     @cached_property
     def _known(self) -> "_Known":
         """Read when it is first asked for: of a study that is finished nothing is."""
         done = [row for row in self._rows() if row["status"] == "done"]
-        devices = {row["environment"].get("device", "") for row in done}
+        devices = {row["environment"].get("device", "") for row in done} or {each["device"] for each in self._records}
         device = self._device or (devices.pop() if len(devices) == 1 else "") or None
         seconds: dict[str, list[float]] = defaultdict(list)
         rates = []

@@ -130,6 +130,10 @@ class Method(ABC):
         """Raises ValueError, in one line, where the method with its options can't be trained under a recipe."""
         return
 
+    def forms(self) -> "list[Method]":
+        """Ways to train the same members, which differ in time and rounding; the fastest on a device is taken there."""
+        return [self]
+
     def stages(self, task: Task, recipe: Recipe) -> list[Stage]:
         return [Stage.of(recipe)]
 

@@ -51,7 +51,9 @@ class Recipe(Strict):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is autocast, weights stay fp32")
     channels_last: bool = True
-    compile: bool = Field(default=False, description="torch.compile the network")
+    compile: bool | Literal["auto"] = Field(
+        default=False, description="torch.compile the network: on, off, or auto, which is on for a GPU"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":

@@ -22,12 +22,14 @@ import torch
 import yaml
 
 from benchmark import cost, options
+from benchmark.allocator import keep_freed_memory
 from benchmark.code_version import code_version
 from benchmark.config import Run, Study, expand, load_study
 from benchmark.data.load import TaskData, load
 from benchmark.endings import Why, forget_ending
 from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.evaluate import in_eval_mode, labels_of, write_logits
+from benchmark.execution import fastest
 from benchmark.lock import Busy, Claim, claim, this_job
 from benchmark.machine import STOP_SIGNALS, Machine, add_machine_options, machine_from
 from benchmark.method import Done, Method
@@ -82,6 +84,8 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
         if machine.threads:
             torch.set_num_threads(machine.threads)
         device = torch_device(machine.device)
+        if device.type == "cpu":
+            keep_freed_memory()
         data = load(run.task, machine.location)
         try:
             _write_origin(run, folder)
@@ -116,7 +120,7 @@ def _trained(
         claimed.check()
         return report.should_stop()
 
-    method = make_method(run)
+    method = fastest(run, make_method(run), data, folder, device)
     cost.reset_peak_memory(device)
     trainer = Trainer(run, method, data, folder, device, machine.checkpoint_seconds, report.progress, should_stop)
     done = trainer.fit()

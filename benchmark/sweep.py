@@ -17,6 +17,7 @@ from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
 from benchmark.report.write import summary_table, write_report
+from benchmark.speed import records
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, describe_unfinished, say, shown_progress, status_lines, watch
@@ -227,7 +228,8 @@ def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
         return plan.training_flops if plan else None
 
     stated = profile.training_tflops and profile.training_tflops * 1e12
-    return Forecaster(lambda: results.rows(study, trusting=True).values(), count, profile.device, stated)
+    rows, measured = (lambda: results.rows(study, trusting=True).values()), (lambda: records.read(results.root))
+    return Forecaster(rows, count, profile.device, stated, measured)
 
 
 def _resolved(name_or_path: str) -> Study:

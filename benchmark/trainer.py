@@ -8,7 +8,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import checkpoint
+from benchmark.compiling import compile_or_not, compiles
 from benchmark.config import Run
 from benchmark.cost import Clock, FlopCounter, loss_flops
 from benchmark.data.load import Split, TaskData
 from benchmark.data.stream import Stream
 from benchmark.errors import UserError
 from benchmark.evaluate import Predictor
+from benchmark.ledger import Ledger
 from benchmark.method import Done, Method, Stage
 from benchmark.plan import Images, planned_stages
 from benchmark.progress import Progress
-from benchmark.seeding import derive, seeded
+from benchmark.seeding import derive, seed_device, seeded
 from benchmark.store import write_atomically
 from benchmark.task import make_task
 
@@ -40,20 +43,6 @@ class NonFiniteLossError(Exception):
 
 class Stopped(Exception):
     """Asked to stop; the checkpoint on disk goes on from here."""
-
-
-@dataclass
-class Ledger:
-    """What a run has spent and seen so far; part of every checkpoint."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    joules: float = 0.0
-    training_flops: int = 0
-    training_flops_nonzero: int = 0
-    images_seen: int = 0
-    epoch_loss: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One entry per epoch: stage, epoch, mean loss, accuracy on monitored images, training seconds so far."""
 
 
 class Trainer:
@@ -71,7 +60,7 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
     ):
         self.run, self.method, self.data, self.folder, self.device = run, method, data, folder, device
-        self.recipe = run.recipe
+        self.recipe, self.compiles = run.recipe, compiles(run.recipe, device)
         self.checkpoint_seconds, self.report, self.should_stop = checkpoint_seconds, report, should_stop
         self.predictor = Predictor(method, data, device, self.recipe.precision, self.recipe.channels_last)
         self.monitored = _first_images(data.validation if len(data.validation) else data.train)
@@ -127,8 +116,8 @@ class Trainer:
         # Scores such as SNIP's take a forward and a backward pass.
         self.ledger.training_flops += 3 * counter.executed
         self.ledger.training_flops_nonzero += 3 * round(counter.nonzero)
-        if self.recipe.compile:
-            network.compile()
+        if self.compiles:
+            network.compile(dynamic=False)
         return network.train()
 
     def _train_stage(self, stage: Stage, network: nn.Module, done: Done) -> None:
@@ -141,12 +130,13 @@ class Trainer:
         steps_per_epoch = streams[0].steps_per_epoch
         chunk = STEPS_BETWEEN_READS[self.device.type]
         begun = saved_at = time.monotonic()
-        for steps in _chunks(first_step, total, steps_per_epoch, chunk, first_alone=self.recipe.compile):
-            compiling = self.recipe.compile and steps.start == first_step
+        for steps in _chunks(first_step, total, steps_per_epoch, chunk, first_alone=self.compiles):
+            compiling = self.compiles and steps.start == first_step
             with self.clock.section("compile" if compiling else "train"):
                 loss = torch.zeros((), device=self.device)
                 for step in steps:
-                    loss += self._step(stage, network, optimizer, streams, step, step / total)
+                    take_step = partial(self._step, stage, network, optimizer, streams, step, step / total)
+                    loss += compile_or_not(take_step, network, stage.name) if compiling else take_step()
                 summed_loss = loss.item()
             if not math.isfinite(summed_loss):
                 raise NonFiniteLossError(
@@ -187,10 +177,10 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate(progress) * group["learning_rate_multiplier"]
             group["momentum"] = stage.momentum(progress)
-        torch.manual_seed(derive(self.run.seed, stage.name, "step", step))
+        seed_device(derive(self.run.seed, stage.name, "step", step), self.device)
+        optimizer.zero_grad(set_to_none=True)  # before activations are there, not beside them
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             loss = self.method.loss(network, x_SBCHW, y_SBK, progress)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         with torch.no_grad():

@@ -6,7 +6,7 @@ initialisation, data order and augmentation.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -22,14 +22,23 @@ from benchmark.seeding import seeded
 class DeepEnsemble(Method):
     num_members: Annotated[int, Field(ge=1, le=100)] = 4
     execution: Annotated[
-        Literal["sequential", "stacked"],
-        Field(description="member after member, or all at once as one batched network; the same members either way"),
+        Literal["sequential", "stacked", "auto"],
+        Field(
+            description="member after member, or all at once as one batched network; auto: what is faster on the device; "
+            "the same members either way"
+        ),
     ] = "sequential"
+
+    def forms(self) -> list[Method]:
+        if self.execution != "auto":
+            return [self]
+        return [replace(self, execution="sequential"), replace(self, execution="stacked")]
 
     def stages(self, task: Task, recipe: Recipe) -> list[Stage]:
         names = tuple(f"member-{m}" for m in range(self.num_members))
         if self.execution == "stacked":
             return [Stage.of(recipe, streams=names)]
+        # Where nothing is trained, `auto` is planned as its first form.
         return [Stage.of(recipe, name) for name in names]
 
     def start(self, stage: Stage, task: Task, done: Done) -> nn.Module:
@@ -37,10 +46,10 @@ class DeepEnsemble(Method):
         for name in stage.streams:
             with seeded(task.seed, name, "start"):  # as the trainer seeds a stage of that name
                 members.append(task.network())
-        return members[0] if self.execution == "sequential" else StackedNetworks(members)
+        return StackedNetworks(members) if self.execution == "stacked" else members[0]
 
     def loss(self, network: nn.Module, x_SBCHW: Tensor, y_SBK: Tensor, progress: float) -> Tensor:
-        if self.execution == "sequential":
+        if self.execution != "stacked":
             return cross_entropy(network(x_SBCHW[0]), y_SBK[0])
         # A sum over members, not a mean: each member gets the gradient it would get alone.
         logits_MBK = network(x_SBCHW)

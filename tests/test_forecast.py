@@ -7,6 +7,7 @@ from simulated_study import done_row, failed_row, small_study, small_task
 
 from benchmark.config import Run, expand
 from benchmark.forecast import START_SECONDS, Forecast, Forecaster, describe_forecasts
+from benchmark.speed.records import Record, record_of
 from benchmark.store import Row
 
 SINGLE, MIMO, OTHER_SINGLE, OTHER_MIMO = expand(
@@ -152,3 +153,21 @@ def test_forecasts_are_summed_up_by_where_they_come_from() -> None:
     assert "time not predicted for 1 runs" in describe_forecasts([*known, Forecast(None, "")])
     assert describe_forecasts([Forecast(None, "")]).startswith("time not predicted for 1 runs")
     assert describe_forecasts([]) == ""
+
+
+def a_record(run: Run, flops_per_second: float, device: str = DEVICE) -> Record:
+    return record_of(run, device, threads=1, flops_per_second=flops_per_second)
+
+
+def test_before_any_run_what_speed_measured_decides() -> None:
+    forecast = Forecaster(list, lambda _: 6 * 10**12, records=lambda: [a_record(SINGLE, 3e12)])(SINGLE)
+    assert forecast == Forecast(2 + START_SECONDS, f"FLOPs at the 3 TFLOP/s that benchmark.speed measured on {DEVICE}")
+
+
+def test_a_measured_rate_of_another_device_does_not_count() -> None:
+    measured = [a_record(SINGLE, 3e12, OTHER_DEVICE)]
+    assert seconds([], SINGLE, flops=10**12, device=DEVICE, records=lambda: measured) is None
+
+
+def test_runs_with_other_seeds_decide_before_what_speed_measured() -> None:
+    assert seconds([row(SINGLE, 100.0)], OTHER_SINGLE, records=lambda: [a_record(SINGLE, 3e12)]) == 100.0

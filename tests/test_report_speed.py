@@ -9,8 +9,8 @@ import pytest
 from benchmark.errors import exit_code
 from benchmark.metrics.score import score
 from benchmark.report import speed
+from benchmark.report.figures import Figure, times_faster
 from benchmark.report.simulated import simulated_logits, write_rows
-from benchmark.report.timing import Figure, in_turns, times_faster
 from benchmark.store import Results
 
 
@@ -71,13 +71,6 @@ def test_a_ratio_is_of_pairs_and_misses_its_target_clearly() -> None:
     assert found.text == "bootstrap   faster: 7 times [5, 10]; 6 at least: reached"
     assert times_faster("bootstrap", "faster", [1.0], [5.0], least=6.0).text.endswith("6 at least: MISSED")
     assert Figure("report", "nothing asked", 2.0, "s").text == "report      nothing asked: 2 s"
-
-
-def test_ways_are_measured_in_turns_and_the_first_call_does_not_count() -> None:
-    called: list[str] = []
-    first, second = in_turns(lambda: called.append("A"), lambda: called.append("B"), rounds=2)
-    assert called == ["A", "B"] * 3
-    assert len(first) == len(second) == 2
 
 
 def test_tables_of_many_rows_are_made_cold_and_from_the_cache(tmp_path: Path) -> None:

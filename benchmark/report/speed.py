@@ -37,10 +37,11 @@ from benchmark.metrics.score import score
 from benchmark.metrics.selective import aurc
 from benchmark.metrics.temperature import fit_temperature, scale
 from benchmark.metrics.typing import Array, Labels
+from benchmark.report.figures import Figure, in_milliseconds, in_seconds, peak_bytes, times_faster
 from benchmark.report.simulated import simulated_logits, write_rows
-from benchmark.report.timing import Figure, in_milliseconds, in_seconds, in_turns, peak_bytes, seconds_of, times_faster
 from benchmark.statistics import Resamples
 from benchmark.store import Results
+from benchmark.timing import in_turns, seconds_of
 
 NUM_MEMBERS, NUM_IMAGES, NUM_CLASSES = 4, 10_000, 100
 NUM_RESAMPLES, NUM_RUNS = 1000, 10
@@ -111,7 +112,7 @@ def _scoring(arguments: argparse.Namespace) -> Iterator[Figure]:
         )
         yield Figure("scoring", "torch-uncertainty", None, "", note=note)
     for way, peer in peers.items():
-        ours, theirs = in_turns(shared_pass, peer, arguments.rounds)
+        ours, theirs = in_turns({"ours": shared_pass, "theirs": peer}, arguments.rounds).values()
         yield in_milliseconds("scoring", "shared pass", ours)
         yield in_milliseconds("scoring", f"torch-uncertainty, {way}", theirs)
         asked = 5.0 if way != "one update" else 2.0
@@ -190,7 +191,8 @@ def _temperature(arguments: argparse.Namespace) -> Iterator[Figure]:
     def nelder_mead() -> float:
         return float(minimize(lambda t: nll(scale(log_p_NK, t[0]), labels_N), [1.0], method="Nelder-Mead").x[0])
 
-    ours, theirs = in_turns(lambda: fit_temperature(log_p_NK, labels_N), nelder_mead, arguments.rounds)
+    ways = {"ours": lambda: fit_temperature(log_p_NK, labels_N), "theirs": nelder_mead}
+    ours, theirs = in_turns(ways, arguments.rounds).values()
     apart = abs(fit_temperature(log_p_NK, labels_N) - nelder_mead())
     yield in_milliseconds("temperature", "Newton", ours)
     yield in_milliseconds("temperature", "Nelder-Mead", theirs)
@@ -220,7 +222,7 @@ def _bootstrap(arguments: argparse.Namespace) -> Iterator[Figure]:
             means_RC.append(losses_NC[index_N].mean(axis=0, dtype=dtype))
         return np.stack(means_RC)
 
-    ours, theirs = in_turns(counted, looped, max(3, arguments.rounds // 2))
+    ours, theirs = in_turns({"ours": counted, "theirs": looped}, max(3, arguments.rounds // 2)).values()
     exact_RM = looped(np.float64).reshape(NUM_RESAMPLES, len(metrics), NUM_RUNS).mean(axis=2)
     means_RM = counted() + np.array([losses_SN.mean(dtype=np.float64) for losses_SN in metrics])
     apart = float(np.abs(means_RM - exact_RM).max())

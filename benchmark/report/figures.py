@@ -1,10 +1,8 @@
-"""Times of work, measured in turns, and the memory it took."""
+"""Measured numbers beside what is asked of them, and the most memory that a process held."""
 
 import resource
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,18 +29,6 @@ class Figure:
             measured += f" [{self.low:.3g}, {self.high:.3g}]"
         asked = f"{self.target}: {'reached' if self.is_reached else 'MISSED'}" if self.is_reached is not None else ""
         return f"{self.section:<12}{'; '.join(part for part in (f'{self.name}: {measured}', asked, self.note) if part)}"
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def in_turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of both, measured in turns after one call of each that does not count."""
-    pairs = [(seconds_of(first), seconds_of(second)) for _ in range(rounds + 1)][1:]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 def in_milliseconds(section: str, name: str, seconds: list[float]) -> Figure:

@@ -1,0 +1,54 @@
+"""Which of several ways to train the same members is the fastest here, found by a few steps of each and then kept."""
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmark.config import Run
+from benchmark.data.load import TaskData
+from benchmark.files import write_atomically
+from benchmark.method import Method
+from benchmark.speed.subject import Driven, Subject
+from benchmark.timing import in_turns
+
+ROUNDS = 3
+
+
+def fastest(run: Run, method: Method, data: TaskData, folder: Path, device: torch.device) -> Method:
+    """The form of a method that trains a run soonest on this device.
+
+    A run keeps the first choice in its folder: stages of another form have other names, so that it could not go on.
+    """
+    forms = method.forms()
+    if len(forms) == 1:
+        return forms[0]
+    path = folder / "execution.json"
+    try:
+        return forms[int(json.loads(path.read_bytes())["form"])]
+    except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
+        pass  # not chosen yet, or not to be read: no weights are lost by choosing again, only found under other names
+    seconds = [_training_seconds(run, form, data, device) for form in forms]
+    chosen = seconds.index(min(seconds))
+    content = json.dumps({"form": chosen, "seconds": seconds}).encode()
+    write_atomically(path, lambda file: file.write(content))
+    return forms[chosen]
+
+
+def _training_seconds(run: Run, method: Method, data: TaskData, device: torch.device) -> float:
+    """Of all stages, from a few steps of each kind; one form at a time is in memory."""
+    with tempfile.TemporaryDirectory(prefix="execution-") as folder:
+        subject = Subject(run, method, data, Path(folder), device)
+        total = 0.0
+        for driven in subject.driven:
+
+            def step(driven: Driven = driven) -> None:
+                driven.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+
+            [seconds] = in_turns({"step": step}, ROUNDS).values()
+            total += driven.num_steps * statistics.median(seconds)
+    return total

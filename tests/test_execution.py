@@ -1,0 +1,67 @@
+"""`execution: auto`: the faster form is taken, kept, and changes no member."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import execution, options
+from benchmark.config import Run, Study, expand
+from benchmark.execution import fastest
+from benchmark.networks import NETWORKS
+from benchmark.speed.subject import make_method, random_data
+from benchmark.trainer import Trainer
+from methods import METHODS
+from methods.deep_ensemble import DeepEnsemble
+
+CPU = torch.device("cpu")
+
+
+def a_run(form: str) -> Run:
+    content = {
+        "name": "tiny",
+        "tasks": [{"dataset": "digits", "network": {"name": "wide_resnet", "depth": 10, "width": 1}}],
+        "recipe": {"epochs": 0.02, "batch_size": 16, "learning_rate": 0.1},
+        "methods": [{"method": "deep_ensemble", "num_members": 2, "execution": form}],
+        "seeds": [0],
+    }
+    return expand(options.resolve(Study.model_validate(content), METHODS, NETWORKS))[0]
+
+
+def choose(folder: Path, run: Run) -> DeepEnsemble:
+    chosen = fastest(run, make_method(run), random_data(run.task, 16), folder, CPU)
+    assert isinstance(chosen, DeepEnsemble)
+    return chosen
+
+
+@pytest.mark.parametrize(("stacked_seconds", "form"), [(0.5, "stacked"), (2.0, "sequential")])
+def test_the_faster_form_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked_seconds: float, form: str
+) -> None:
+    seconds = {"sequential": 1.0, "stacked": stacked_seconds}
+    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, data, device: seconds[method.execution])
+    assert choose(tmp_path, a_run("auto")).execution == form
+
+
+def test_a_run_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = choose(tmp_path, a_run("auto"))
+    monkeypatch.setattr(execution, "_training_seconds", lambda *_: pytest.fail("was chosen before"))
+    assert choose(tmp_path, a_run("auto")) == first
+    assert min(json.loads((tmp_path / "execution.json").read_bytes())["seconds"]) > 0
+
+
+def test_a_form_that_is_named_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "_training_seconds", lambda *_: pytest.fail("nothing is to be measured"))
+    assert choose(tmp_path, a_run("stacked")).execution == "stacked"
+
+
+def test_members_do_not_depend_on_the_form(tmp_path: Path) -> None:
+    logits = {}
+    for form in ("sequential", "stacked"):
+        run = a_run(form)
+        data = random_data(run.task, 16)
+        trainer = Trainer(run, make_method(run), data, tmp_path / form, CPU)
+        logits[form] = trainer.predictor.logits(trainer.fit(), data.test).numpy()
+    np.testing.assert_allclose(logits["sequential"], logits["stacked"], atol=1e-4)
