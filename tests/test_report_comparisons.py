@@ -110,3 +110,10 @@ def test_one_seed_establishes_nothing(tmp_path: Path) -> None:
     assert table is not None
     assert {str(row[3]) for row in table.rows} == {"–"}
     assert find(task)[0].caution.startswith("One run each")
+
+
+def test_what_reaches_no_single_network_is_not_called_the_best(study: Study, tmp_path: Path) -> None:
+    findings = {finding.about: finding for finding in find(task_of(study, tmp_path, nfe_nll=0.70))}
+    worth = findings["Worth the most independent networks"]
+    assert worth.answer == "none"
+    assert "nfe-2 < 1" in worth.evidence

@@ -69,6 +69,12 @@ def worth_in_networks(task: TaskResults) -> Finding | None:
     if not entries:
         return None
     entries.sort(key=lambda entry: -found[entry.label].size)
+    best = found[entries[0].label]
+    if best.censored and best.size == best.smallest:
+        each = ", ".join(f"{entry.label} {found[entry.label].text}" for entry in entries)
+        return Finding(
+            "Worth the most independent networks", "none", f"no method reaches the calibrated NLL of one: {each}"
+        )
     others = [f"{entry.label} {found[entry.label].text}" for entry in entries[1:]]
     return Finding(
         "Worth the most independent networks",

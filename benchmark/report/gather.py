@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from benchmark.config import Recipe, Run, Study, TaskConfig, expand
+from benchmark.config import LATER_SETTINGS, Recipe, Run, Study, TaskConfig, expand
 from benchmark.files import names_in
 from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
@@ -232,13 +232,20 @@ def _name_tasks(tasks: list[TaskConfig]) -> list[tuple[str, str, TaskConfig]]:
         rivals = [_flat(other) for other, name in zip(distinct, shorts, strict=True) if name == short]
         differing = {key: v for key, v in _flat(task).items() if any(rival.get(key) != v for rival in rivals)}
         name = re.sub(r"[^\w.=+-]+", "_", "-".join([short, *(f"{key}={value}" for key, value in differing.items())]))
-        options = ", ".join(f"{k} {v}" for k, v in task.network.items() if k != "name" and v is not None)
+        usual = {"name": task.network.get("name")} | _usual_network_options()
+        options = ", ".join(f"{k} {v}" for k, v in task.network.items() if v is not None and usual.get(k) != v)
         title = f"{task.folder or task.dataset}, {task.network.get('name', '')}" + (f" ({options})" if options else "")
         for key, value in differing.items():
             if not key.startswith("network."):
                 title += f", {key} {value}"
         named.append((name, title, task))
     return named
+
+
+def _usual_network_options() -> dict[str, Any]:
+    """What a title need not name: options as they always were."""
+    prefix = "task.network."
+    return {path.removeprefix(prefix): value for path, value in LATER_SETTINGS.items() if path.startswith(prefix)}
 
 
 def _flat(task: TaskConfig) -> dict[str, Any]:
