@@ -6,6 +6,7 @@ line as it was written the rest is just that text, so that it is verified withou
 
 import hashlib
 import json
+import math
 import re
 from typing import Any
 
@@ -18,6 +19,9 @@ ROW_PARTS = {
     **dict.fromkeys(("options", "task", "recipe", "metrics", "costs", "measured", "data", "environment"), dict),
 }
 """What a file must hold to be taken for a row."""
+
+LARGEST = 1e30
+"""No metric or cost is larger; what is, was damaged."""
 
 DIGITS = 32
 WRITTEN = re.compile(rb'\{"checksum":"([0-9a-f]{%d})",' % DIGITS)
@@ -60,9 +64,9 @@ def parse_row(text: str | bytes) -> Row | None:
     numbers = [*row["metrics"].values(), *row["costs"].values(), *row["measured"].values()]
     if not {*map(type, numbers)} <= {int, float}:
         return None
-    try:
-        [*map(float, numbers)]
-    except OverflowError:
+    largest = max(map(abs, numbers), default=0)
+    smallest_cost = min([*row["costs"].values(), *row["measured"].values()], default=0)
+    if (largest > LARGEST and largest != math.inf) or smallest_cost < 0:
         return None
     is_whole = row["status"] in ("failed", "skipped") or (
         row["status"] == "done" and all((row["metrics"], row["costs"]))

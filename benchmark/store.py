@@ -65,7 +65,10 @@ class Results:
                 f"{self.root} holds no study {name!r} (it holds: {', '.join(known) or 'none'}); "
                 f"run it first: python -m benchmark.sweep {name}"
             )
-        return read_study(path)
+        study = read_study(path)
+        if study.name != name:
+            raise UserError(f"{path}: name: is {study.name!r}, but this is the folder of {name!r}")
+        return study
 
     def row(self, key: str) -> Row | None:
         """The row of a run folder, whatever its checksum; None where there is none or it is damaged, which is set aside."""

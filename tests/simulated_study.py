@@ -127,7 +127,9 @@ def _predict(run: Run, images: int, with_validation: bool) -> tuple[dict[str, An
     foreign = {f"out_of_distribution/{name}": 0.0 for name in run.task.out_of_distribution}
     logits, labels = {}, {}
     for split, strength in (splits | foreign).items():
-        label_N = random.integers(0, 10, images)
+        label_N = np.random.default_rng([images, *split.encode()]).integers(
+            0, 10, images
+        )  # the same images for all runs
         shared_NK = random.normal(size=(images, 10)) * 0.7
         logits_MNK = shared_NK + random.normal(size=(members, images, 10)) * 0.8
         logits_MNK[:, np.arange(images), label_N] += strength + random.normal(size=images) * 0.5

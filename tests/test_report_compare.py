@@ -1,12 +1,13 @@
 """Entries compared: over seeds and test images where example files allow it, over seeds alone elsewhere."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from simulated_study import simulate, small_study
 
-from benchmark.config import Study, expand
+from benchmark.config import Study
 from benchmark.report.compare import compare_entries, resampled
 from benchmark.report.gather import Entry, TaskResults, gather
 from benchmark.statistics import Comparison, compare_ece, compare_examples, compare_runs
@@ -25,12 +26,6 @@ def results(study: Study, tmp_path: Path) -> Results:
     """Every run has an example file, of the same images as all others."""
     results = simulate(tmp_path, study, images=IMAGES)
     results.collect(study)
-    labels_N = np.random.default_rng(0).integers(0, 10, IMAGES)
-    for run in expand(study):
-        path = results.examples_path(study.name, run.key)
-        frame = results.examples(study.name, run.key)
-        assert frame is not None
-        frame.assign(label=labels_N.astype(np.int32)).to_parquet(path)
     return results
 
 
@@ -104,6 +99,42 @@ def test_files_without_losses_still_tell_accuracy(study: Study, results: Results
         kept = frame[["label", "prob_mean_class", "prob_mean_confidence"]]
         kept.to_parquet(results.examples_path(study.name, key))
     assert resampled(task, single, "prob_mean").keys() == {"accuracy", "ece"}
+
+
+def test_a_file_of_another_run_is_left_out(study: Study, results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    """Swapped between methods, they would turn a verdict round."""
+    _, single, nfe = task_of(study, results)
+    for one, other in zip(single.runs["key"], nfe.runs["key"], strict=True):
+        first, second = (results.examples_path(study.name, key) for key in (one, other))
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    source = "test/prob_mean/accuracy"
+    assert compared(study, results, source) == compare_runs(single.runs[source], nfe.runs[source])
+    assert "is not this run's: its accuracy is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("prob_mean_confidence", 5.0, "is not between 0 and 1"),
+        ("prob_mean_confidence", np.nan, "holds what is no number"),
+        ("prob_mean_nll", "text", "holds what is no number"),
+        ("prob_mean_class", np.nan, "holds what is no number"),
+        ("prob_mean_nll", 0.25, "its nll is 0.25"),
+    ],
+)
+def test_a_damaged_column_leaves_the_file_out(
+    column: str, value: Any, said: str, study: Study, results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, single, _ = task_of(study, results)
+    key = single.runs["key"].iloc[0]
+    frame = results.examples(study.name, key)
+    assert frame is not None
+    frame.assign(**{column: value}).to_parquet(results.examples_path(study.name, key))
+    assert len(task.examples(single)) == 2
+    assert said in capsys.readouterr().err
+    assert compared(study, results, "test/prob_mean/accuracy") is not None
 
 
 def test_what_no_run_has_is_not_compared(study: Study, results: Results) -> None:

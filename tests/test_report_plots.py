@@ -48,7 +48,7 @@ def test_foreign_example_files_are_left_out(tmp_path: Path, capsys: pytest.Captu
     pd.DataFrame({"other": [1]}).to_parquet(results.examples_path(study.name, expand(study)[0].key))
     task = task_of(study, results)
     assert [len(frame) for frame in task.examples(task.entries[0])] == [30]
-    assert "lacks a column" in capsys.readouterr().err
+    assert "lacks the column label" in capsys.readouterr().err
 
 
 def test_labels_of_crowded_points_stay_apart() -> None:

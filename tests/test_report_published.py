@@ -187,6 +187,8 @@ def test_a_line_shows_the_digits_published_the_epochs_of_both_and_the_source(tmp
     [
         ({"value": "high"}, "line 2: value is a number, not 'high'"),
         ({"value": ""}, "line 2: value: input should be a valid number"),
+        ({"value": "1e400"}, "line 2: value is a number of usual size, not '1e400'"),
+        ({"options": "patch"}, "line 2: options: 'patch' is no name=value"),
         ({"value": "nan"}, "line 2: value: input should be a finite number"),
         ({"num_members": "2.5"}, "line 2: num_members is a number, not '2.5'"),
         ({"num_members": "0"}, "line 2: num_members: input should be greater than or equal to 1"),

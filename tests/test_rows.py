@@ -98,3 +98,18 @@ def test_a_damaged_cache_is_made_anew(study: Study, results: Results) -> None:
     cache.write_bytes(bytes(content))
     after = results.rows(study).numbers([run.key for run in expand(study)])
     assert after.equals(before)
+
+
+@pytest.mark.parametrize(("part", "value"), [("costs", -5), ("measured", -1.0), ("metrics", 1e300), ("costs", 10**400)])
+def test_a_row_with_an_impossible_number_is_none(study: Study, part: str, value: float) -> None:
+    row = done_row(expand(study)[0], {"test/prob_mean/accuracy": 0.8})
+    assert parse_row(row_line(row)) is not None
+    name = next(iter(row[part]))
+    assert parse_row(row_line(row | {part: row[part] | {name: value}})) is None
+
+
+def test_a_study_in_the_folder_of_another_is_refused(results: Results) -> None:
+    path = results.study_dir("simulated") / "study.yaml"
+    path.write_text(path.read_text().replace("name: simulated", "name: other"))
+    with pytest.raises(UserError, match="is 'other', but this is the folder of 'simulated'"):
+        results.read_study("simulated")

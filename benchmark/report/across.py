@@ -105,7 +105,8 @@ def _cell(interval: Interval, quantity: Quantity, entries: Sequence[Entry]) -> C
         if value is not None
     ]
     text = shown[0] if len(shown) < 3 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-    return Cell(Estimate(interval.value, None, finished), finished, planned, f"{text} ({finished}/{planned})")
+    estimate = Estimate(interval.value, None, finished)
+    return Cell(estimate, finished, planned, f"{text} ({finished}/{planned})", low=interval.low, high=interval.high)
 
 
 def left_out(tasks: Sequence[TaskResults], labels: Sequence[str]) -> list[str]:

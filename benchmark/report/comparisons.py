@@ -7,6 +7,7 @@ from benchmark.report.gather import Entry, TaskResults
 from benchmark.report.quantities import MINUS, NONE, Quantity, quantity_of
 from benchmark.report.table import Cell, Column, Table
 from benchmark.statistics import CONFIDENCE, Comparison, Estimate, holm
+from benchmark.statistics.comparison import MOST_SEEDS
 
 ALPHA = 1 - CONFIDENCE
 
@@ -21,8 +22,11 @@ def comparisons(task: TaskResults, metric: str) -> Table | None:
         return None
     adjusted = holm([comparison.p_value for comparison in found])
     found = [at_level_of(comparison, len(found)) for comparison in found]
-    difference = replace(quantity, title="difference", better=None)
-    detectable = replace(quantity, title="detectable", better=None)
+    difference = replace(
+        quantity, title="difference", unit=unit_of_difference(quantity), better=None, formula="", source="",
+        meaning="of a comparison: the first method minus the second",
+    )  # fmt: skip
+    detectable = replace(difference, title="detectable")
     rows: list[list[Cell | str]] = [
         [
             first.label,
@@ -99,6 +103,11 @@ def p_text(p_value: float | None) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+def unit_of_difference(quantity: Quantity) -> str:
+    """Of two percentages it is in points."""
+    return "points" if quantity.unit == "%" else quantity.unit
+
+
 def at_level_of(comparison: Comparison, num_compared: int) -> Comparison:
     """For what would decide it among so many: Holm asks the smallest p-value for 0.05 over their number."""
     return replace(comparison, level=ALPHA / num_compared)
@@ -108,5 +117,9 @@ def undecided_because(comparisons: Sequence[Comparison]) -> str:
     """`10 runs of each would decide it`; of several comparisons what the hardest asks for."""
     if any(comparison.images_limit for comparison in comparisons):
         return "more runs can't decide it, the test images are too few"
+    if any(comparison.difference == 0 for comparison in comparisons):
+        return "no difference was seen"
+    if any(comparison.scatter is not None and comparison.seeds_needed is None for comparison in comparisons):
+        return f"more than {MOST_SEEDS:,} runs of each would be needed"
     runs = [comparison.seeds_needed for comparison in comparisons if comparison.seeds_needed is not None]
     return f"about {max(runs)} runs of each would decide it" if runs else ""

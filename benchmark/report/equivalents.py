@@ -69,4 +69,5 @@ def _cell(entry: Entry, equivalent: Equivalent | None) -> Cell:
     if equivalent is None:
         return Cell(None, entry.finished, entry.planned, NONE)
     text = f"{equivalent.text} ({entry.finished}/{entry.planned})"
-    return Cell(Estimate(equivalent.size, None, entry.finished), entry.finished, entry.planned, text)
+    estimate = Estimate(equivalent.size, None, entry.finished)
+    return Cell(estimate, entry.finished, entry.planned, text, low=equivalent.low, high=equivalent.high)

@@ -75,11 +75,12 @@ def worth_in_networks(task: TaskResults) -> Finding | None:
         return Finding(
             "Worth the most independent networks", "none", f"no method reaches the calibrated NLL of one: {each}"
         )
+    tied = [entry for entry in entries if found[entry.label].size == best.size]
     others = [f"{entry.label} {found[entry.label].text}" for entry in entries[1:]]
     return Finding(
         "Worth the most independent networks",
-        entries[0].label,
-        ", ".join([f"{found[entries[0].label].text} networks of a deep ensemble by calibrated NLL", *others]),
+        _names(tied),
+        ", ".join([f"{entries[0].label} {best.text} networks of a deep ensemble by calibrated NLL", *others]),
     )
 
 

@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 
-from benchmark.report.tables import Cell, Table
+from benchmark.report.table import Cell, Column, Table
 
 
 def one_line(text: str) -> str:
@@ -34,19 +34,22 @@ def escape_markdown(text: str) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Unrounded numbers in the row's own units; mean, half width, runs behind them and runs planned are four columns."""
+    """Unrounded numbers in the row's own units; mean, half width, runs behind them and runs planned are four columns, and two
+    more the ends of intervals that are not centred on the mean."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     header: list[str] = []
     for column in table.columns:
         name = column.source.replace("/", "_")
-        parts = ("mean", "half_width", "finished", "planned")
-        header += [f"{name}_{part}" for part in parts] if column.quantity else [name]
+        header += [f"{name}_{part}" for part in _parts(table, column)] if column.quantity else [name]
     writer.writerow(header)
     for row in table.rows:
         values: list[str] = []
-        for cell in row:
-            values += _csv_numbers(cell) if isinstance(cell, Cell) else [_csv_text(cell)]
+        for cell, column in zip(row, table.columns, strict=True):
+            if isinstance(cell, Cell):
+                values += [_csv_number(cell, part) for part in _parts(table, column)]
+            else:
+                values.append(_csv_text(cell))
         writer.writerow(values)
     return out.getvalue()
 
@@ -156,12 +159,25 @@ def _padded(line: list[str], widths: list[int], numeric: list[bool]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _csv_numbers(cell: Cell) -> list[str]:
+def _parts(table: Table, column: Column) -> list[str]:
+    """What of a column of numbers stands in CSV."""
+    index = table.columns.index(column)
+    cells = [cell for row in table.rows if isinstance(cell := row[index], Cell)]
+    ends = ["low", "high"] if any(cell.low is not None for cell in cells) else []
+    return ["mean", "half_width", *ends, "finished", "planned"]
+
+
+def _csv_number(cell: Cell, part: str) -> str:
     estimate = cell.estimate
-    if estimate is None:
-        return ["", "", "0", str(cell.planned)]
-    half_width = "" if estimate.half_width is None else repr(estimate.half_width)
-    return [repr(estimate.mean), half_width, str(estimate.num_values), str(cell.planned)]
+    numbers = {
+        "mean": estimate.mean if estimate else None,
+        "half_width": estimate.half_width if estimate else None,
+        "low": cell.low,
+        "high": cell.high,
+        "finished": estimate.num_values if estimate else 0,
+        "planned": cell.planned,
+    }
+    return "" if numbers[part] is None else repr(numbers[part])
 
 
 def _csv_text(text: str) -> str:

@@ -130,4 +130,4 @@ def _missing(known: RunState) -> tuple[str, str]:
         return "not run yet", "not run yet"
     if known.state == RUNNING:
         return RUNNING, RUNNING  # how far it is, a report need not tell
-    return TEXTS[known.why] if known.why else known.state, known.detail
+    return TEXTS.get(known.why, str(known.why)) if known.why else known.state, known.detail

@@ -1,6 +1,7 @@
 """Rows of a study -> the entries of each task and, in a tidy frame (frame.py), their runs."""
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmark.config import LATER_SETTINGS, Recipe, Run, Study, TaskConfig, expand
-from benchmark.files import names_in
+from benchmark.files import names_in, warn_once
+from benchmark.report.examples import why_unfit
 from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
 from benchmark.statistics import Estimate
-from benchmark.store import Results, Row, warn
+from benchmark.store import Results, Row
 from benchmark.study_rows import StudyRows
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ __all__ = ["RELATIVE", "Entry", "Gathered", "TaskResults", "environment_of", "ga
 
 Array = npt.NDArray[np.float64]
 NO_VALUES: Array = np.empty(0)
+LONGEST_NAME = 100
+"""Of a task: files are called after it."""
 
 
 @dataclass(frozen=True)
@@ -128,17 +132,17 @@ class TaskResults:
         return sorted(set(self.runs["device"]) - {""})
 
     def examples(self, entry: Entry, pooling: str | None = None) -> list[pd.DataFrame]:
-        """The example files of an entry's finished runs, one per seed; without those that are missing or foreign."""
+        """The example files of an entry's finished runs, one per seed; without those that are missing or not the run's."""
         pooling = pooling or self.pooling
-        needed = {"label", f"{pooling}_class", f"{pooling}_confidence"}
+        done = entry.runs[entry.runs["status"] == "done"]
         frames = []
-        for key in entry.runs.loc[entry.runs["status"] == "done", "key"]:
-            frame = self.results.examples(self.study_name, key) if key in self._with_examples else None
-            if frame is not None and not needed <= set(frame.columns):
-                warn(
-                    f"{self.results.examples_path(self.study_name, key)}: lacks a column of {sorted(needed)}; left out"
-                )
-            elif frame is not None and len(frame):
+        for row in done[done["key"].isin(self._with_examples)].to_dict("records"):
+            frame = self.results.examples(self.study_name, row["key"])
+            if frame is None or not len(frame):
+                continue
+            if why := why_unfit(frame, row, pooling):
+                warn_once(f"{self.results.examples_path(self.study_name, row['key'])}: {why}; left out")
+            else:
                 frames.append(frame)
         return frames
 
@@ -223,7 +227,8 @@ def _reference(runs: Sequence[Run]) -> str | None:
 def _name_tasks(tasks: list[TaskConfig]) -> list[tuple[str, str, TaskConfig]]:
     """Each task once with a name for files and a title: `cifar100-resnet18` and `cifar100, resnet (depth 18)`.
 
-    What tells tasks of one data set and network apart is added: `…-train_images=500`.
+    What tells tasks of one data set and network apart is added, lists and tables by what they hold in number and a digest:
+    `…-train_images=500`, `…-shifted=2x5-4be1`. A name that is too long for a file ends in a digest.
     """
     distinct = [task for index, task in enumerate(tasks) if task not in tasks[:index]]
     shorts = [f"{task.folder or task.dataset}-{task.network_slug}" for task in distinct]
@@ -231,15 +236,28 @@ def _name_tasks(tasks: list[TaskConfig]) -> list[tuple[str, str, TaskConfig]]:
     for task, short in zip(distinct, shorts, strict=True):
         rivals = [_flat(other) for other, name in zip(distinct, shorts, strict=True) if name == short]
         differing = {key: v for key, v in _flat(task).items() if any(rival.get(key) != v for rival in rivals)}
-        name = re.sub(r"[^\w.=+-]+", "_", "-".join([short, *(f"{key}={value}" for key, value in differing.items())]))
+        told = {key: _in_short(value) for key, value in differing.items()}
+        name = re.sub(r"[^\w.=+-]+", "_", "-".join([short, *(f"{key}={value}" for key, value in told.items())]))
+        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 5]}-{_digest(name)}"
         usual = {"name": task.network.get("name")} | _usual_network_options()
         options = ", ".join(f"{k} {v}" for k, v in task.network.items() if v is not None and usual.get(k) != v)
         title = f"{task.folder or task.dataset}, {task.network.get('name', '')}" + (f" ({options})" if options else "")
-        for key, value in differing.items():
+        for key, value in told.items():
             if not key.startswith("network."):
                 title += f", {key} {value}"
         named.append((name, title, task))
     return named
+
+
+def _in_short(value: Any) -> str:
+    """`2x5-4be1` for a table of a list of two and one of five, `3-9c02` for a list of three, else the value."""
+    if isinstance(value, dict):
+        return f"{'x'.join(str(len(part)) for part in value.values() if isinstance(part, list))}-{_digest(value)}"
+    return f"{len(value)}-{_digest(value)}" if isinstance(value, list) and value else str(value)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(str(value).encode()).hexdigest()[:4]
 
 
 def _usual_network_options() -> dict[str, Any]:

@@ -7,6 +7,7 @@ Both are looked for in the results folder, then in the one of this checkout.
 """
 
 import csv
+import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -60,8 +61,8 @@ class PublishedResult(Strict):
     network: str = Field(description="as in the names of tasks: wideresnet28x10")
     metric: MetricName
     value: float = Field(description="in the row's units: shares, nats")
-    std: float | None = Field(default=None, ge=0, description="over seeds; empty: not stated")
-    runs: int | None = Field(default=None, ge=1, description="behind the value; empty: not stated")
+    std: float | None = Field(default=None, ge=0, le=1e12, description="over seeds; empty: not stated")
+    runs: int | None = Field(default=None, ge=1, le=10**6, description="behind the value; empty: not stated")
     epochs: float | None = Field(default=None, gt=0, description="of each network")
     pooling: str = Field(default="", description="of the members; empty: not stated, or a single network")
     comparable: Literal["yes", "no"] = Field(description="no: cited by claims only; the note says why")
@@ -69,6 +70,14 @@ class PublishedResult(Strict):
     where: str
     note: str = ""
     rounding: float = Field(default=0.0, ge=0, description="half a unit of the value's last digit; from its text")
+
+    @field_validator("options")
+    @classmethod
+    def _named_options(cls, options: str) -> str:
+        for option in options.split():
+            if not re.fullmatch(r"\w+=\S+", option):
+                raise ValueError(f"{option!r} is no name=value")
+        return options
 
     @field_validator("pooling")
     @classmethod
@@ -190,7 +199,7 @@ def load_published(results: Results) -> list[PublishedResult]:
     if path is None:
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             if next(reader, []) != COLUMNS:
                 raise UserError(f"{path}: line 1: the columns are {','.join(COLUMNS)}")
@@ -206,11 +215,18 @@ def _result(cells: list[str], where: str) -> PublishedResult:
     try:
         for name, number in NUMBERS.items():
             row[name] = number(row[name]) if row[name] else None
-        digits = Decimal(cells[COLUMNS.index("value")] or "nan")
-        exponent = digits.as_tuple().exponent
-        rounding = 0.5 * 10**exponent if isinstance(exponent, int) else 0.0
-        return PublishedResult.model_validate(row | {"rounding": rounding})
+        return PublishedResult.model_validate(row | {"rounding": _rounding(cells[COLUMNS.index("value")], where)})
     except ValidationError as error:
         raise UserError(f"{where}: {describe(error)}") from None
-    except (ValueError, InvalidOperation):
+    except (ValueError, InvalidOperation, OverflowError):
         raise UserError(f"{where}: {name} is a number, not {row[name]!r}") from None
+
+
+def _rounding(value: str, where: str) -> float:
+    """Half a unit of the last digit."""
+    exponent = Decimal(value or "0").as_tuple().exponent
+    if not isinstance(exponent, int):
+        return 0.0  # of no finite number, which the field refuses
+    if abs(exponent) > 30 or len(value) > 40:
+        raise UserError(f"{where}: value is a number of usual size, not {value[:40]!r}")
+    return 0.5 * 10.0**exponent

@@ -1,6 +1,6 @@
 """What `--methods`, `--metric`, `--group-by` and `--format` choose of a report, as text for standard output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from benchmark.errors import UserError, unknown
@@ -47,7 +47,7 @@ def selected_tables(gathered: Gathered, metrics: Sequence[str], group_by: str, p
             for table in make_tables(task)
         ]
     sources = {source_of(metric, pooling): "" for metric in metrics} or summary_sources(pooling)
-    _check_held(gathered, sources)
+    check_held(gathered, sources)
     groups: dict[str, list[Line]] = {}
     for task in gathered.tasks:
         for entry in task.entries:
@@ -76,7 +76,8 @@ def as_text(tables: Sequence[Table], kind: str, study_name: str) -> str:
     return "\n".join(parts)
 
 
-def _check_held(gathered: Gathered, sources: dict[str, str]) -> None:
+def check_held(gathered: Gathered, sources: Iterable[str]) -> None:
+    """Raises UserError where no run has one of these columns."""
     for source in sources:
         if not any(task.holds(source) for task in gathered.tasks):
             raise UserError(f"--metric: no run of {gathered.study.name} has {source}")

@@ -63,7 +63,7 @@ def source_of(name: str, pooling: str) -> str:
         split, pooling = head, last
     if split in ("costs", "measured") and metric in COUNTED + MEASURED:
         return name
-    if split in ("", "test"):
+    if split == "test" or "/" not in name:
         if metric in DIVERSITY:
             return f"test/{metric}"
         if metric in POOLED:

@@ -29,6 +29,9 @@ class Cell:
     planned: int
     text: str
     best: bool = False
+    low: float | None = None
+    high: float | None = None
+    """Ends of an interval that is not centred on the estimate; infinite beyond what was measured."""
 
 
 @dataclass(frozen=True)
