@@ -121,7 +121,7 @@ def test_a_claim_that_was_not_run_names_the_packaged_study_that_would_run_it(tmp
     assert verdicts(claims_table(gathered, claims)) == [
         would,
         would,
-        would.replace("cifar100", "published/cifar100"),
+        would.replace("cifar100", "published/claims-cifar100"),
         f"{none} mixmo-2 mixing=patch and mimo-5 on cifar100, wideresnet28x10",
         f"{none} mixmo-2 mixing=none and mimo-2 on cifar100, wideresnet28x10",
         f"{none} nfe-3 and single on cifar10, wideresnet28x10",

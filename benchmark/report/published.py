@@ -3,7 +3,7 @@
 results/published/results.csv   numbers, one a line: PublishedResult
 results/published/claims.yaml   claims about them: PublishedClaim
 
-Both are looked for in the results folder, then in the one of this checkout.
+Both are looked for in the results folder, then in the one of this checkout, which an installed package brings along.
 """
 
 import csv
@@ -26,7 +26,8 @@ from benchmark.report.sources import source_of
 from benchmark.store import Results
 from benchmark.strict import Strict, describe, read_yaml
 
-HERE = Path(__file__).parents[2] / "results" / "published"
+CHECKOUT, INSTALLED = Path(__file__).parents[2] / "results" / "published", Path(__file__).parents[1] / "published"
+HERE = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
 
 
 def _known_dataset(name: str) -> str:
