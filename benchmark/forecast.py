@@ -37,6 +37,7 @@ class Forecaster:
         self._rows, self._count_flops, self._device = rows, count_flops, device
         self._stated, self._read_records = stated_flops_per_second, records
         self._flops: dict[str, int | None] = {}
+        self.start_seconds = START_SECONDS
 
     @property
     def device(self) -> str | None:
@@ -65,7 +66,11 @@ class Forecaster:
             source = f"the {pace} that benchmark.speed measured on {known.device}"
         else:
             source = f"the {pace} of other runs on {known.device}" if known.flops_per_second else f"the stated {pace}"
-        return Forecast(flops / rate + START_SECONDS, f"FLOPs at {source}")
+        return Forecast(flops / rate + self.start_seconds, f"FLOPs at {source}")
+
+    def look_again(self) -> None:
+        """Rows were added: they are read when they are next asked for."""
+        self.__dict__.pop("_known", None)
 
     @cached_property
     def _records(self) -> Sequence[Record]:

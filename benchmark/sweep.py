@@ -8,20 +8,18 @@ python -m benchmark.sweep cifar100-resnet18 --on slurm --cluster slurm/clusters/
 import argparse
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmark.config import Run, Study, expand, load_study
 from benchmark.endings import RETRIES
 from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
-from benchmark.machine import Machine, add_machine_options, machine_from, num_cores, positive
+from benchmark.here import describe_end, study_forecaster, train
+from benchmark.machine import Machine, add_machine_options, machine_from, positive
 from benchmark.report.write import summary_table, write_report
-from benchmark.speed import records
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
-from benchmark.views import count_states, describe_unfinished, say, shown_progress, status_lines, watch
-from benchmark.workers import Pool
+from benchmark.views import count_states, describe_unfinished, say, status_lines, watch
 from slurm.profile import Profile, load_profile
 from slurm.states import ask_queue, cluster_states
 
@@ -66,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=positive, help="runs at once, here (default: one per GPU, else one per core up to 4)"
     )
-    parser.add_argument("--time-limit", type=positive, metavar="MIN", help="stop in time, here: the same sweep goes on")
+    parser.add_argument(
+        "--time-limit", type=positive, metavar="MIN", help="start only what ends in time, here: the same sweep goes on"
+    )
     add_machine_options(parser)
     return parser
 
@@ -105,12 +105,12 @@ def sweep(
     say(f"{study.name}: {len(runs)} runs, {there} there already, {len(todo) + len(waits)} to do")
     if todo or waits:
         deadline = begun + 60 * limit_minutes if limit_minutes else float("inf")
-        stopped_by = _train(todo + waits, results, machine, num_workers, bool(retry), deadline)
-        if stopped_by:
+        pool = train(study, todo + waits, results, machine, num_workers, bool(retry), deadline)
+        if pool.stopped_by:
             results.collect(study, trusting=True)
             raise KeyboardInterrupt
-        if stopped_by == 0:
-            say(f"stopped after {limit_minutes} minutes; the same command goes on")
+        if limit_minutes and (why := describe_end(pool, limit_minutes)):
+            say(why)
     return finish(study, runs, results)
 
 
@@ -221,15 +221,7 @@ def cancel(study: Study, results: Results) -> int:
 
 
 def _forecaster(study: Study, results: Results, profile: Profile) -> Forecaster:
-    def count(run: Run) -> int | None:
-        from benchmark.run import planned
-
-        plan = planned(run)
-        return plan.training_flops if plan else None
-
-    stated = profile.training_tflops and profile.training_tflops * 1e12
-    rows, measured = (lambda: results.rows(study, trusting=True).values()), (lambda: records.read(results.root))
-    return Forecaster(rows, count, profile.device, stated, measured)
+    return study_forecaster(study, results, profile.device, profile.training_tflops and profile.training_tflops * 1e12)
 
 
 def _resolved(name_or_path: str) -> Study:
@@ -274,27 +266,6 @@ def _keep_study(study: Study, results: Results) -> None:
         results.write_study(study)
     except OSError as error:
         raise UserError(f"results folder {results.root}: can't be written ({error.strerror})") from None
-
-
-def _train(
-    todo: list[Run], results: Results, machine: Machine, num_workers: int | None, retries: bool, deadline: float
-) -> int | None:
-    """The signal that ended it early, 0 for the deadline."""
-    import torch
-
-    num_gpus = {"cpu": 0, "auto": torch.cuda.device_count(), "cuda": torch.cuda.device_count()}.get(machine.device, 1)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    pool = Pool(
-        results,
-        machine,
-        num_workers or num_gpus or min(num_cores(), 4),  # on a CPU, small runs side by side beat threads inside of one
-        num_gpus,
-        retry_before=now if retries else None,
-        deadline=deadline,
-    )
-    with shown_progress(pool, len(todo)):
-        pool.carry_out(todo)
-    return pool.stopped_by
 
 
 if __name__ == "__main__":

@@ -61,18 +61,22 @@ class Pool:
     waits_for_others: bool = True
     """Whether a run that another process is at is asked for again until that one is done."""
     deadline: float = float("inf")
-    """On time.monotonic: then it stops as if asked to."""
+    """On time.monotonic: then it stops as if asked to, and what can't end by then is not started."""
+    seconds_left_of: Callable[[Run], float | None] = lambda _: None
+    """How long a run still takes, as far as is known."""
     on_start: Callable[[Run], None] = lambda _: None
     on_end: Callable[[Outcome], None] = lambda _: None
     on_wait: Callable[[], None] = lambda: None
     stopped_by: int | None = None
     """The signal that ended the work early, 0 for the deadline."""
+    left_out: list[tuple[Run, float]] = field(default_factory=list)
+    """Runs that could not end in time, with the seconds that they take."""
     _workers: list[Worker] = field(default_factory=list)
     _oom_kills: int = field(default_factory=num_oom_kills)
     _failed_starts: int = 0
 
     def carry_out(self, runs: Sequence[Run]) -> list[Outcome]:
-        """The outcomes of the runs that ended; of all, unless `stopped_by` tells otherwise.
+        """The outcomes of the runs that ended; of all, unless `stopped_by` or `left_out` tells otherwise.
 
         Raises UserError and WorkError at the first wrong input or unwritable folder that a run meets. It returns or
         raises after the runs under way have saved their state.
@@ -123,6 +127,10 @@ class Pool:
             if self.waits_for_others and is_held(self.results.run_dir(run.key)):
                 queue.append(run)
                 not_before[run.key] = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
+                continue
+            seconds = self.seconds_left_of(run)
+            if seconds is not None and time.monotonic() + seconds > self.deadline:
+                self.left_out.append((run, seconds))
                 continue
             slot = min(free)
             receiver, sender = context.Pipe(duplex=False)

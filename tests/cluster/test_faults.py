@@ -49,7 +49,7 @@ def kill_slurmd(sweep: Sweep) -> None:
     sweep.wait_for_running()
     node = sweep.slurm("squeue", "-h", "-t", "R", "-o", "%N").split()[0]
     sweep.cluster.kill(f"slurmd-{node}")
-    sweep.wait_for("the node's loss", lambda: "down" in sweep.slurm("sinfo", "-h", "-n", node, "-o", "%T"), 60)
+    sweep.wait_for("the node's loss", lambda: "down" in sweep.slurm("sinfo", "-h", "-n", node, "-o", "%T"), 150)
     sweep.cluster.start()
 
 
