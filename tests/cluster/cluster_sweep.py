@@ -134,7 +134,7 @@ class Sweep:
     def finish(self) -> dict[str, dict[str, Any]]:
         """Wait for the queue, type the same command again until all is finished, and return the rows."""
         for _ in range(4):
-            self.wait_for("an empty queue", lambda: not self.jobs(), 150)
+            self.wait_for("an empty queue", lambda: not self.jobs(), 300)
             code, out, err = self.command(*self.submission)
             assert code == 0, err
             if "report.html" in err:

@@ -160,14 +160,14 @@ def test_sweep_survives(fault: Callable[[Sweep], None], sweep: Sweep, undisturbe
 
 def test_time_limit_is_only_a_pause(cluster: Cluster, tmp_path: Path) -> None:
     """A minute is SLURM's shortest limit, and it gives notice some seconds after the start: this run needs more."""
-    study = cut_quickstart(tmp_path, epochs=700, methods=["single"])
+    study = cut_quickstart(tmp_path, epochs=1400, methods=["single"])
     sweep = make_sweep(cluster, tmp_path, study, time_limit_minutes=1, signal_seconds=30)
     sweep.submit()
     [row] = sweep.finish().values()
     [run] = sweep.runs()
     assert row["status"] == "done"
     assert "time is up" in sweep.logs()
-    assert (run / "log").read_text().count("main epoch 1/700") == 1, "it began again instead of going on"
+    assert (run / "log").read_text().count("main epoch 1/1400") == 1, "it began again instead of going on"
 
 
 def test_same_study_submitted_twice_at_once_is_submitted_once(sweep: Sweep, undisturbed: Undisturbed) -> None:
