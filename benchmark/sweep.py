@@ -16,7 +16,6 @@ from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.here import describe_end, study_forecaster, train
 from benchmark.machine import Machine, add_machine_options, machine_from, positive
-from benchmark.report.write import summary_table, write_report
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, describe_unfinished, say, status_lines, watch
@@ -119,6 +118,9 @@ def finish(study: Study, runs: list[Run], results: Results) -> int:
 
     Raises UserError, the table printed, where the report refuses a row that was edited by hand.
     """
+    # Importing it takes half a second, which --status need not wait for.
+    from benchmark.report.write import summary_table, write_report
+
     rows = results.collect(study, trusting=True)
     states = known_states(study, runs, results)
     if not any(row["status"] == "done" for row in rows.heads.values()):
