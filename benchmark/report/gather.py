@@ -134,9 +134,12 @@ class TaskResults:
     def examples(self, entry: Entry, pooling: str | None = None) -> list[pd.DataFrame]:
         """The example files of an entry's finished runs, one per seed; without those that are missing or not the run's."""
         pooling = pooling or self.pooling
-        done = entry.runs[entry.runs["status"] == "done"]
+        if not self._with_examples:
+            return []
+        chosen = (entry.runs["status"] == "done") & entry.runs["key"].isin(self._with_examples)
+        told = ["key", *(name for name in entry.runs if str(name).startswith(f"test/{pooling}/"))]
         frames = []
-        for row in done[done["key"].isin(self._with_examples)].to_dict("records"):
+        for row in entry.runs.loc[chosen, told].to_dict("records"):
             frame = self.results.examples(self.study_name, row["key"])
             if frame is None or not len(frame):
                 continue
