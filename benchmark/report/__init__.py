@@ -1,7 +1,8 @@
 """From rows to a report: `python -m benchmark.report STUDY`. Reads rows and example files, never logits. No torch.
 
 gather.py      rows -> one line per planned run (frame.py), grouped by task and entry
-quantities.py  what every metric and cost is called, its unit, formula and source     sources.py  its short name
+quantities.py  what every metric and cost is called, its unit, formula and source (quantity.py says what
+               a quantity is)     sources.py  its short name
 compare.py     two entries in one column, by the test that the column allows
 tables.py      TABLES of a task (table.py says what a table is)      across.py  tables over all tasks
 formats.py     tables as Markdown, CSV, LaTeX

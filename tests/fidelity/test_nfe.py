@@ -6,27 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from started_fission import started
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.config import Recipe
 from benchmark.method import Task
 from methods.distillation import distillation_loss
-from methods.fission import FissionNetwork
 from methods.masks import KeptConv2d, deal
 from methods.nfe import Nfe
 
 WIDE = {"name": "wide_resnet", "depth": 10, "width": 1}
 BACKBONES = [WIDE, {"name": "resnet", "depth": 18}, {"name": "preact_resnet"}]
 NAMES = [backbone["name"] for backbone in BACKBONES]
-
-
-def started(method: Nfe, task: Task, recipe: Recipe, seed: int = 0) -> FissionNetwork:
-    [stage] = method.stages(task, recipe)
-    torch.manual_seed(seed)
-    network = method.start(stage, task, {})
-    assert isinstance(network, FissionNetwork)
-    return network
 
 
 def convolutions(module: nn.Module) -> dict[str, KeptConv2d]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from started_fission import started
 from torch import nn
 
 from benchmark.config import Recipe
 from benchmark.cost import predict_flops
 from benchmark.method import Task
 from benchmark.networks.wide_resnet import WideResNet
-from methods.fission import FissionNetwork
 from methods.masks import KeptConv2d
 from methods.nfe import Nfe
 
@@ -23,14 +23,6 @@ BACKBONES = [
     {"name": "resnet", "depth": 50},
     {"name": "preact_resnet"},
 ]
-
-
-def started(method: Nfe, task: Task, recipe: Recipe, seed: int = 0) -> FissionNetwork:
-    [stage] = method.stages(task, recipe)
-    torch.manual_seed(seed)
-    network = method.start(stage, task, {})
-    assert isinstance(network, FissionNetwork)
-    return network
 
 
 def convolutions(module: nn.Module) -> dict[str, Any]:

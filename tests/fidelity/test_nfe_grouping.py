@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from started_fission import started
 from torch import nn
 
 from benchmark.config import Recipe
@@ -12,17 +13,9 @@ from benchmark.cost import predict_flops
 from benchmark.method import Task
 from benchmark.options import build
 from methods import METHODS
-from methods.fission import FissionNetwork, branch_parts
+from methods.fission import branch_parts
 from methods.masks import deal_in_parts
 from methods.nfe import Nfe
-
-
-def started(method: Nfe, task: Task, recipe: Recipe, seed: int = 0) -> FissionNetwork:
-    [stage] = method.stages(task, recipe)
-    torch.manual_seed(seed)
-    network = method.start(stage, task, {})
-    assert isinstance(network, FissionNetwork)
-    return network
 
 
 def convolutions(module: nn.Module) -> dict[str, Any]:

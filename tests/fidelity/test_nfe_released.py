@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from started_fission import started
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,14 +18,6 @@ from methods.nfe import Nfe
 
 PATHS = {1: [(0, 0, 0)], 2: [(0, 0, 0), (0, 1, 1)], 3: [(0, 0, 0), (0, 1, 1), (0, 1, 2)]}
 """Branch of each exit in each of three groups of layers: exit 1 parts first, exits 2 and 3 last."""
-
-
-def started(method: Nfe, task: Task, recipe: Recipe, seed: int = 0) -> FissionNetwork:
-    [stage] = method.stages(task, recipe)
-    torch.manual_seed(seed)
-    network = method.start(stage, task, {})
-    assert isinstance(network, FissionNetwork)
-    return network
 
 
 def masked(module: nn.Module) -> dict[str, GradientMaskedConv2d]:
