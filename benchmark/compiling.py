@@ -1,4 +1,4 @@
-"""torch.compile: where it is on, and how a stage goes on where it fails."""
+"""What makes a network's steps faster than operator by operator, where it is on, and how a stage goes on where it fails."""
 
 import copy
 from collections.abc import Callable
@@ -9,11 +9,30 @@ from torch._dynamo.exc import TorchDynamoException
 
 from benchmark.config import Recipe
 from benchmark.files import warn
+from benchmark.graphs import Recorded
 
 
 def compiles(recipe: Recipe, device: torch.device) -> bool:
-    """`auto` is on for a GPU. On a CPU compiling takes longer than small runs (docs/speed.md)."""
-    return device.type == "cuda" if recipe.compile == "auto" else recipe.compile
+    """Whether a stage's first step takes longer than the others. On a CPU compiling takes longer than small runs last,
+    and there are no graphs to record (docs/speed.md)."""
+    return device.type == "cuda" if recipe.compile in ("auto", "graphs") else bool(recipe.compile)
+
+
+def prepare(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
+    """Let a network's next calls in training be compiled, or recorded, as a recipe says and a device can."""
+    if recipe.compile is True:
+        network.compile(dynamic=False)
+    if recipe.compile and device.type == "cuda":
+        # A compiled network is recorded too: kernels wait less for each other than for Python.
+        network._compiled_call_impl = Recorded(network)
+    elif recipe.compile == "graphs":
+        warn(f"compile: graphs needs a GPU; on {device} networks are trained without")
+
+
+def release(network: nn.Module) -> None:
+    """Give back the memory that recorded passes hold."""
+    if isinstance(network._compiled_call_impl, Recorded):
+        network._compiled_call_impl = None
 
 
 def compile_or_not(take_step: Callable[[], Tensor], network: nn.Module, stage_name: str) -> Tensor:

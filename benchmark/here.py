@@ -43,7 +43,7 @@ def train(
         deadline=deadline,
     )
     if deadline < math.inf:
-        pool.seconds_left_of = expected_seconds(study, results, machine)
+        pool.seconds_left_of = expected_seconds(study, results, pool.machine)
     with shown_progress(pool, len(todo)):
         pool.carry_out(todo)
     return pool
@@ -53,7 +53,7 @@ def expected_seconds(study: Study, results: Results, machine: Machine) -> Callab
     """How long a run still takes on this machine, from the rows that are there when it is asked; None: nothing tells."""
     from benchmark.run import device_name, torch_device
 
-    forecaster = study_forecaster(study, results, device_name(torch_device(machine.device)))
+    forecaster = study_forecaster(study, results, device_name(torch_device(machine.device), machine.runs_per_gpu))
     forecaster.start_seconds = 0.0
 
     def seconds_left_of(run: Run) -> float | None:
@@ -79,17 +79,17 @@ def study_forecaster(
     return Forecaster(rows, count, device, stated_rate, measured)
 
 
-def describe_end(pool: Pool, limit_minutes: int) -> str:
+def describe_end(pool: Pool, limit_minutes: float) -> str:
     """Why a time limit left something to do, in one line; empty where it did not."""
     if pool.stopped_by == 0:
-        return f"stopped after {limit_minutes} minutes; the same command goes on"
+        return f"stopped after {limit_minutes:g} minutes; the same command goes on"
     if not pool.left_out:
         return ""
     shortest = min(seconds for _, seconds in pool.left_out)
     runs = "1 run" if len(pool.left_out) == 1 else f"{len(pool.left_out)} runs"
     return (
         f"{runs} left out, of about {duration(shortest)} or more each, which could not end in time "
-        f"(--time-limit {limit_minutes}); the same command goes on"
+        f"(--time-limit {limit_minutes:g}); the same command goes on"
     )
 
 

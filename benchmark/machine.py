@@ -22,6 +22,8 @@ class Machine:
     threads: int | None = None
     """CPU threads of a run; None is torch's default, all cores."""
     checkpoint_seconds: float = 120.0
+    runs_per_gpu: int = 1
+    """Runs that share a GPU: their times are not those of a GPU alone, which a row says by the device's name."""
 
     def from_anywhere(self) -> "Machine":
         """The same for a process with another working folder."""
@@ -97,4 +99,15 @@ def seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, not {text!r}")
+    return value
+
+
+def minutes(text: str) -> float:
+    """An option's number of minutes above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of minutes above 0, not {text!r}")
     return value

@@ -51,8 +51,10 @@ class Recipe(Strict):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16 is autocast, weights stay fp32")
     channels_last: bool = True
-    compile: bool | Literal["auto"] = Field(
-        default=False, description="torch.compile the network: on, off, or auto, which is on for a GPU"
+    compile: bool | Literal["graphs", "auto"] = Field(
+        default=False,
+        description="graphs: record the network's passes as CUDA graphs; true: compile them by torch.compile, on a GPU "
+        "recorded too; auto: graphs on a GPU, nothing elsewhere",
     )
 
     @model_validator(mode="after")

@@ -90,14 +90,14 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
         try:
             _write_origin(run, folder)
             trained = _trained(run, folder, machine, device, data, report, claimed)
-            row = _row(run, device, data) | trained
+            row = _row(run, device, data, machine) | trained
         except (Stopped, Busy, UserError, OSError):  # no result of the run
             raise
         except Exception as error:
             if not isinstance(error, NonFiniteLossError):
                 report.line(traceback.format_exc().rstrip())
             failure, reason = _failure(error)
-            row = _row(run, device, data) | {"status": "failed", "failure": failure, "reason": reason}
+            row = _row(run, device, data, machine) | {"status": "failed", "failure": failure, "reason": reason}
         claimed.check(now=True)
         results.write_row(row)
         return row
@@ -170,7 +170,7 @@ def _counted_costs(method: Method, done: Done, trainer: Trainer) -> dict[str, in
     }
 
 
-def _row(run: Run, device: torch.device, data: TaskData) -> Row:
+def _row(run: Run, device: torch.device, data: TaskData, machine: Machine) -> Row:
     """What a row says whatever came of the run."""
     return run.identity | {
         "key": run.key,
@@ -180,7 +180,7 @@ def _row(run: Run, device: torch.device, data: TaskData) -> Row:
         "measured": {},
         "data": data.record(),
         "environment": {
-            "device": device_name(device),
+            "device": device_name(device, machine.runs_per_gpu),
             "threads": torch.get_num_threads(),
             "host": platform.node(),
             "job": this_job(),
@@ -206,9 +206,10 @@ def _failure(error: Exception) -> tuple[Why, str]:
     return "error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: torch.device, runs_per_gpu: int = 1) -> str:
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        shared = f", shared by {runs_per_gpu} runs" if runs_per_gpu > 1 else ""
+        return torch.cuda.get_device_name(device) + shared
     try:
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     except OSError:

@@ -15,7 +15,7 @@ from benchmark.endings import RETRIES
 from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.here import describe_end, study_forecaster, train
-from benchmark.machine import Machine, add_machine_options, machine_from, positive
+from benchmark.machine import Machine, add_machine_options, machine_from, minutes, positive
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, describe_unfinished, say, status_lines, watch
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=positive, help="runs at once, here (default: one per GPU, else one per core up to 4)"
     )
     parser.add_argument(
-        "--time-limit", type=positive, metavar="MIN", help="start only what ends in time, here: the same sweep goes on"
+        "--time-limit", type=minutes, metavar="MIN", help="start only what ends in time, here: the same sweep goes on"
     )
     add_machine_options(parser)
     return parser
@@ -88,7 +88,7 @@ def sweep(
     machine: Machine,
     num_workers: int | None,
     retry: str | None = None,
-    limit_minutes: int | None = None,
+    limit_minutes: float | None = None,
 ) -> int:
     """Train what is missing, then write and print what there is; 1 where a run failed or is still missing."""
     begun = time.monotonic()

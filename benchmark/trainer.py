@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import checkpoint
-from benchmark.compiling import compile_or_not, compiles
+from benchmark.compiling import compile_or_not, compiles, prepare, release
 from benchmark.config import Run
 from benchmark.cost import Clock, FlopCounter, loss_flops
 from benchmark.data.load import Split, TaskData
@@ -85,6 +85,7 @@ class Trainer:
                 with self.clock.section("checkpoint"):
                     checkpoint.save(path, self._state(network))
                 (self.folder / "checkpoint.state").unlink(missing_ok=True)
+            release(network)
             done[stage.name] = network.eval()
         return done
 
@@ -116,8 +117,7 @@ class Trainer:
         # Scores such as SNIP's take a forward and a backward pass.
         self.ledger.training_flops += 3 * counter.executed
         self.ledger.training_flops_nonzero += 3 * round(counter.nonzero)
-        if self.compiles:
-            network.compile(dynamic=False)
+        prepare(network, self.recipe, self.device)
         return network.train()
 
     def _train_stage(self, stage: Stage, network: nn.Module, done: Done) -> None:

@@ -75,6 +75,10 @@ class Pool:
     _oom_kills: int = field(default_factory=num_oom_kills)
     _failed_starts: int = 0
 
+    def __post_init__(self) -> None:
+        if self.num_gpus:
+            self.machine = replace(self.machine, runs_per_gpu=-(-self.num_workers // self.num_gpus))
+
     def carry_out(self, runs: Sequence[Run]) -> list[Outcome]:
         """The outcomes of the runs that ended; of all, unless `stopped_by` or `left_out` tells otherwise.
 

@@ -36,7 +36,7 @@ class Rank1Conv2d(nn.Conv2d):
     def forward(self, x_RCHW: Tensor) -> Tensor:
         kernels = self.weight * self.s[:, :, None, None, None] * self.r[:, None, :, None, None]
         biases = [None] * len(kernels) if self.member_bias is None else self.member_bias
-        blocks = zip(x_RCHW.tensor_split(len(kernels)), kernels, biases, strict=True)
+        blocks = zip(blocks_of(x_RCHW, len(kernels)), kernels, biases, strict=True)
         return torch.cat([F.conv2d(x, kernel, b, self.stride, self.padding) for x, kernel, b in blocks])
 
 
@@ -51,8 +51,14 @@ class Rank1Linear(nn.Linear):
 
     def forward(self, x_RI: Tensor) -> Tensor:
         weights = self.weight * self.s[:, :, None] * self.r[:, None, :]
-        blocks = x_RI.tensor_split(len(weights))
+        blocks = blocks_of(x_RI, len(weights))
         return torch.cat([F.linear(x, w, b) for x, w, b in zip(blocks, weights, self.member_bias, strict=True)])
+
+
+def blocks_of(rows: Tensor, num_members: int) -> tuple[Tensor, ...]:
+    """Each member's rows. Not by tensor_split, whose gradient is a sum of M tensors of all rows, each all but zero."""
+    shorter, num_longer = divmod(len(rows), num_members)
+    return rows.split([shorter + (m < num_longer) for m in range(num_members)])
 
 
 def fast_weights(num_members: int, size: int, init: FastInit) -> nn.Parameter:

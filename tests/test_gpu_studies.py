@@ -10,7 +10,9 @@ from benchmark.config import STUDIES, Run, Study, expand
 from benchmark.run import planned, resolved_study
 
 ROOT = Path(__file__).parents[1]
-GPU = sorted(f"gpu/{path.stem}" for path in (STUDIES / "gpu").glob("*.yaml"))
+TEN_EPOCHS = "gpu/h200-cifar100-resnet18-ten-epochs"
+PACKAGED = sorted(f"gpu/{path.stem}" for path in (STUDIES / "gpu").glob("*.yaml"))
+GPU = [name for name in PACKAGED if name != TEN_EPOCHS]
 RESNETS = [name for name in GPU if "resnet18" in name]
 EQUAL_EPOCHS = [name for name in GPU if not name.endswith("-equal-flops")]
 
@@ -40,7 +42,7 @@ def test_two_data_sets_and_a_large_network_each_at_equal_epochs_and_at_equal_flo
 def test_every_study_that_the_documents_name_is_packaged() -> None:
     for document in ("docs/gpu.md", "docs/results.md"):
         named = re.findall(r"\bgpu/h200-[\w-]+", (ROOT / document).read_text())
-        assert set(named) <= set(GPU), document
+        assert set(named) <= set(PACKAGED), document
         assert named, document
 
 
@@ -100,6 +102,17 @@ def test_the_comment_says_what_is_counted(name: str) -> None:
         f"| `{name}` | {runs} | {total:.3g} | {fewest} to {most} |".replace("e+", "e")
         in (ROOT / "docs/gpu.md").read_text()
     )
+
+
+def test_ten_epochs_hold_entries_of_the_grid_under_its_recipe() -> None:
+    short, grid = study_of(TEN_EPOCHS), study_of("gpu/h200-cifar100-resnet18")
+    assert short.recipe == grid.recipe.model_copy(update={"epochs": 10})
+    assert (short.tasks, short.seeds) == (grid.tasks, grid.seeds)
+    options = [run.options for run in one_seed("gpu/h200-cifar100-resnet18")]
+    assert all(run.options in options for run in one_seed(TEN_EPOCHS))
+    assert {run.method for run in one_seed(TEN_EPOCHS)} == {
+        run.method for run in one_seed("gpu/h200-cifar100-resnet18")
+    }
 
 
 @pytest.mark.parametrize("name", EQUAL_EPOCHS)

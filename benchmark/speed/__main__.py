@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="whose shape and number of classes are taken")
     parser.add_argument("--batch-size", type=positive)
     parser.add_argument("--precision", choices=("fp32", "bf16"))
-    parser.add_argument("--compile", action="store_true", default=None, help="torch.compile the networks")
+    parser.add_argument("--compile", choices=("off", "graphs", "on", "auto"), help="as in a study's recipe")
     parser.add_argument("--rounds", type=positive, default=11, help="measurements of each way (default: 11)")
     parser.add_argument("--steps", type=positive, help="training steps of a measurement (default: 1, on a GPU 20)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -136,8 +136,9 @@ def _study(arguments: argparse.Namespace) -> Study:
     if arguments.methods:
         content["methods"] = [_yaml("--methods", text) for text in arguments.methods]
     for option in ("batch_size", "precision", "compile"):
-        if getattr(arguments, option) is not None:
-            recipe[option] = getattr(arguments, option)
+        value = getattr(arguments, option)
+        if value is not None:
+            recipe[option] = {"on": True, "off": False}.get(value, value)
     try:
         study = Study.model_validate(content)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from benchmark.compiling import prepare
 from benchmark.speed.bare_loop import BareLoop
 from benchmark.speed.subject import Driven, Subject
 from benchmark.timing import in_turns
@@ -49,6 +50,5 @@ class Bench:
         train, batch_size = subject.data.train, subject.run.recipe.batch_size
         network = subject.trainer.task.network()
         loop = BareLoop(network, train.images_NHWC, train.labels_N, batch_size, self.device, self.bf16)
-        if subject.run.recipe.compile:
-            loop.network.compile()
+        prepare(loop.network, subject.run.recipe, self.device)
         return loop
