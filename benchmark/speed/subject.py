@@ -141,15 +141,16 @@ def seconds_per_looped_step(
     # The first chunk may warm up, the last ends an epoch.
     total = min((max(1, num_steps // chunk) + 2) * chunk, steps_per_epoch)
     recipe = run.recipe.model_copy(update={"epochs": total / steps_per_epoch, "warmup_epochs": 0})
-    reported: list[float] = []
+    reported: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
         reporter = Reporter(Path(folder), should_stop=lambda: False)
 
         def report(progress: Progress) -> None:
             if not progress.epoch_ended:
                 reporter.progress(progress)
-                reported.append(now())
+                reported.append((now(), progress.share * total))
 
         shortened = dataclasses.replace(run, recipe=recipe)
         Trainer(shortened, make_method(run), data, Path(folder), device, report=report).fit()
-    return (reported[-1] - reported[0]) / (chunk * (len(reported) - 1))
+    (begun, first_step), (ended, last_step) = reported[0], reported[-1]
+    return (ended - begun) / (last_step - first_step)
