@@ -1,6 +1,7 @@
 """Which of several ways to train the same members is the fastest here, found by a few steps of each and then kept."""
 
 import json
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from benchmark.config import Run
 from benchmark.data.load import TaskData
-from benchmark.files import write_atomically
+from benchmark.files import warn, write_atomically
 from benchmark.method import Method
 from benchmark.speed.subject import Driven, Subject
 from benchmark.timing import in_turns
@@ -30,11 +31,22 @@ def fastest(run: Run, method: Method, data: TaskData, folder: Path, device: torc
         return forms[int(json.loads(path.read_bytes())["form"])]
     except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
         pass  # not chosen yet, or not to be read: no weights are lost by choosing again, only found under other names
-    seconds = [_training_seconds(run, form, data, device) for form in forms]
+    seconds = [_seconds_or_never(run, form, data, device) for form in forms]
     chosen = seconds.index(min(seconds))
-    content = json.dumps({"form": chosen, "seconds": seconds}).encode()
+    told = [each if each < math.inf else None for each in seconds]
+    content = json.dumps({"form": chosen, "seconds": told}).encode()
     write_atomically(path, lambda file: file.write(content))
     return forms[chosen]
+
+
+def _seconds_or_never(run: Run, form: Method, data: TaskData, device: torch.device) -> float:
+    """Infinite for a form that can't be trained here, as stacked networks on a GPU by torch 2.11."""
+    try:
+        return _training_seconds(run, form, data, device)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        warn(f"{run.label}: one of the forms of execution: auto can't be trained on {device}: {reason}")
+        return math.inf
 
 
 def _training_seconds(run: Run, method: Method, data: TaskData, device: torch.device) -> float:

@@ -5,6 +5,7 @@ With small batches a GPU has done a kernel before Python has launched the next o
 but time changes.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,7 @@ class Recorded:
             for buffer, kept in zip(self._network.buffers(), before, strict=True):
                 buffer.copy_(kept)
         # The recorded passes hold gradient accumulators of the stream they were recorded on, which torch warns of.
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         return passes
 
 

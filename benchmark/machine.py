@@ -11,6 +11,8 @@ from pathlib import Path
 from benchmark.data.sources import Location
 from benchmark.errors import UserError
 
+SHARED = ", shared by "
+"""Between the name of a GPU and the number of runs that were trained on it at once."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """What asks a run to save its state and stop; SIGUSR2 is sent by SLURM before a job's time limit and at preemption."""
 

@@ -31,7 +31,7 @@ from benchmark.errors import UserError, WorkError, exit_code
 from benchmark.evaluate import in_eval_mode, labels_of, write_logits
 from benchmark.execution import fastest
 from benchmark.lock import Busy, Claim, claim, this_job
-from benchmark.machine import STOP_SIGNALS, Machine, add_machine_options, machine_from
+from benchmark.machine import SHARED, STOP_SIGNALS, Machine, add_machine_options, machine_from
 from benchmark.method import Done, Method
 from benchmark.metrics import score
 from benchmark.metrics.best_epoch import best_epoch_gains
@@ -208,7 +208,7 @@ def _failure(error: Exception) -> tuple[Why, str]:
 
 def device_name(device: torch.device, runs_per_gpu: int = 1) -> str:
     if device.type == "cuda":
-        shared = f", shared by {runs_per_gpu} runs" if runs_per_gpu > 1 else ""
+        shared = f"{SHARED}{runs_per_gpu} runs" if runs_per_gpu > 1 else ""
         return torch.cuda.get_device_name(device) + shared
     try:
         models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]

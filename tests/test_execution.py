@@ -52,6 +52,23 @@ def test_a_run_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert min(json.loads((tmp_path / "execution.json").read_bytes())["seconds"]) > 0
 
 
+def test_a_form_that_cannot_be_trained_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch 2.11 does on a GPU."""
+
+    def measure(run: Run, method: DeepEnsemble, *_: object) -> float:
+        if method.execution == "stacked":
+            raise RuntimeError("NYI: querying is_contiguous inside of vmap")
+        return 1.0
+
+    monkeypatch.setattr(execution, "_training_seconds", measure)
+    assert choose(tmp_path, a_run("auto")).execution == "sequential"
+    assert json.loads((tmp_path / "execution.json").read_bytes())["seconds"] == [1.0, None]
+    [line] = capsys.readouterr().err.splitlines()
+    assert "can't be trained on cpu: NYI" in line
+
+
 def test_a_form_that_is_named_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_training_seconds", lambda *_: pytest.fail("nothing is to be measured"))
     assert choose(tmp_path, a_run("stacked")).execution == "stacked"

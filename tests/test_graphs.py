@@ -24,7 +24,6 @@ METHODS_RECORDED: list[Any] = [
     {"method": "mixmo", "num_members": 2, "batch_repetitions": 2},
     {"method": "mimo", "num_members": 2},
     {"method": "batch_ensemble", "num_members": 4},
-    {"method": "deep_ensemble", "num_members": 2, "execution": "stacked"},
     {"method": "prune_and_tune", "num_members": 2},
 ]
 

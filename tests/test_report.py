@@ -243,7 +243,12 @@ def test_command_writes_the_same_bytes_and_imports_no_torch(full: tuple[Study, R
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["nosuch"], "holds no study 'nosuch'"), (["../x"], "is no study's name"), (["none.yaml"], "can't be read")],
+    [
+        (["nosuch"], "holds no study 'nosuch'"),
+        (["../x"], "unknown study '../x'"),
+        (["a b"], "is no study's name"),
+        (["none.yaml"], "can't be read"),
+    ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
     command = [sys.executable, "-m", "benchmark.report", *arguments, "--results", str(tmp_path)]

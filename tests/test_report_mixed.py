@@ -75,3 +75,18 @@ def test_failed_runs_of_another_version_do_not_matter(study: Study, tmp_path: Pa
     row = done_row(last, {}) | {"status": "failed", "reason": "loss is nan", "metrics": {}, "costs": {}, "measured": {}}
     results.write_row(row)
     assert write_report(results, study).is_dir()
+
+
+def test_times_of_runs_that_shared_a_gpu_are_said_to_be_that(study: Study, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.write_study(study)
+    for run in expand(study):
+        row = done_row(run, {"test/prob_mean/accuracy": 0.8})
+        row["environment"] |= {"device": "NVIDIA H200, shared by 4 runs"}
+        results.write_row(row)
+    folder = write_report(results, study)
+    for table in (folder / "tables").glob("*.md"):
+        if table.stem != "provenance":
+            assert "Times and energy are those of runs that shared a device (NVIDIA H200, shared by 4 runs)." in (
+                table.read_text()
+            ), table

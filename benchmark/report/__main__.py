@@ -31,7 +31,7 @@ def main() -> int:
     from benchmark.store import Results
 
     results, name = Results(arguments.results), arguments.study
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith((".yaml", ".yml")) or "/" in name:  # a packaged one, such as papers/nfe-cifar100
         name = load_study(name).name
     elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UserError(f"{name!r} is no study's name: letters, digits, '_', '.' and '-', or a path that ends in .yaml")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("study", metavar="STUDY", help="the name of a study that was swept, or its YAML file")
+    parser.add_argument("study", metavar="STUDY", help="a study that was swept: its name, or that of its YAML file")
     parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     parser.add_argument(
         "--pooling", choices=["prob_mean", "logit_mean"], default="prob_mean",

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmark.config import LATER_SETTINGS, Recipe, Run, Study, TaskConfig, expand
 from benchmark.files import names_in, warn_once
+from benchmark.machine import SHARED
 from benchmark.report.examples import why_unfit
 from benchmark.report.frame import RELATIVE, environment_of, estimates, mixtures, runs_frame, with_relative
 from benchmark.report.palette import Style, choose_styles
@@ -182,7 +183,11 @@ class Gathered:
     @property
     def warnings(self) -> list[str]:
         """What every table of these runs must say."""
-        return [f"The finished runs are not of a kind: {mixture}." for mixture in self.mixtures]
+        shared = sorted({device for task in self.tasks for device in task.devices if SHARED in device})
+        of_shared = (
+            [f"Times and energy are those of runs that shared a device ({'; '.join(shared)})."] if shared else []
+        )
+        return [f"The finished runs are not of a kind: {mixture}." for mixture in self.mixtures] + of_shared
 
 
 def gather(
