@@ -22,7 +22,7 @@ from benchmark.code_version import write_snapshot
 from benchmark.config import Study, expand, load_study, read_study
 from benchmark.data.sources import Location, Part, find
 from benchmark.errors import UserError, exit_code
-from benchmark.files import write_if_changed
+from benchmark.files import is_own_file, write_if_changed
 from benchmark.lock import is_held
 from benchmark.machine import positive
 from benchmark.rows import parse_row
@@ -98,7 +98,7 @@ def bring_back(names: Sequence[str], results: Results, to: Path, most: int) -> N
         files[f"{study.name}/study.yaml"] = results.study_dir(study.name) / "study.yaml"
         for key in ended:
             paths = [results.run_dir(key) / part for part in OF_A_RUN]
-            files |= {f"runs/{key}/{path.name}": path for path in paths if path.is_file()}
+            files |= {f"runs/{key}/{path.name}": path for path in paths if is_own_file(path)}
         print(f"{study.name}: {len(ended)} runs ended here")
     if not files:
         raise UserError(f"{results.root}: there is nothing to bring back of {', '.join(names)}")
@@ -133,9 +133,10 @@ def _contents(path: Path) -> dict[str, bytes]:
     """Raises UserError where an archive is damaged or not one of `back`."""
     contents = {}
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:  # neither compressed nor sparse: no larger than it looks
             for member in archive:
-                file = archive.extractfile(member) if NAME_BROUGHT.fullmatch(member.name) and member.isfile() else None
+                is_ours = NAME_BROUGHT.fullmatch(member.name) and member.isfile() and not member.issparse()
+                file = archive.extractfile(member) if is_ours else None
                 if file is None:
                     raise UserError(f"{path}: {member.name!r} is nothing that `carry back` packs")
                 contents[member.name] = file.read()
@@ -189,7 +190,8 @@ def _write_archives(files: dict[str, Path], to: Path, most: int) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for number, names in enumerate(bins, start=1):
         path = to / f"{number}.tar"
-        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        # Links are followed: a data set's files may lie elsewhere.
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, dereference=True) as archive:
             for name in names:
                 archive.add(files[name], name)
         print(f"{path}: {len(names)} files, {path.stat().st_size / MIB:.1f} MiB")

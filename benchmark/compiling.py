@@ -1,7 +1,15 @@
 """What makes a network's steps faster than operator by operator, where it is on, and how a stage goes on where it fails."""
 
+import atexit
+import contextlib
 import copy
+import functools
+import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +29,7 @@ def compiles(recipe: Recipe, device: torch.device) -> bool:
 def prepare(network: nn.Module, recipe: Recipe, device: torch.device) -> None:
     """Let a network's next calls in training be compiled, or recorded, as a recipe says and a device can."""
     if recipe.compile is True:
+        keep_compiled_code_private()
         network.compile(dynamic=False)
     if recipe.compile and device.type == "cuda":
         # A compiled network is recorded too: kernels wait less for each other than for Python.
@@ -33,6 +42,28 @@ def release(network: nn.Module) -> None:
     """Give back the memory that recorded passes hold."""
     if isinstance(network._compiled_call_impl, Recorded):
         network._compiled_call_impl = None
+
+
+@functools.cache
+def keep_compiled_code_private() -> None:
+    """Let torch keep compiled code, which it loads and runs unasked, where nobody but this user can write.
+
+    Its own choice, which it writes into the environment, is a folder below /tmp that bears the user's name, and whoever
+    makes that first owns it.
+    """
+    default = str(Path(tempfile.gettempdir()) / "torchinductor_")
+    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR", default).startswith(default):
+        return
+    folder = Path(tempfile.gettempdir()) / f"tutti-compiled-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        own = tempfile.mkdtemp(prefix="tutti-compiled-")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        warn(f"{folder} is not this user's alone to write: what is compiled is kept in {own} until this process ends")
+        folder = Path(own)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def compile_or_not(take_step: Callable[[], Tensor], network: nn.Module, stage_name: str) -> Tensor:

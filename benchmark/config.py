@@ -231,7 +231,12 @@ class Run:
         digest = hashlib.sha256(hashed.encode()).hexdigest()
         members = self.options.get("num_members", "")
         dataset = self.task.folder or self.task.dataset
-        return f"{dataset}-{self.task.network_slug}-{self.method}{members}-s{self.seed}-{digest[:8]}"
+        key = f"{dataset}-{self.task.network_slug}-{self.method}{members}-s{self.seed}-{digest[:8]}"
+        if not re.fullmatch(r"\w[\w.-]*", key):  # a folder's name: a path would lead out of the results
+            raise UserError(
+                f"a run can't be called {key!r}: names of methods and networks hold letters, digits, _ . and -"
+            )
+        return key
 
 
 def load_study(name_or_path: str) -> Study:

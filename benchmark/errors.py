@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable
 
 
@@ -22,6 +23,17 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     return f"unknown {what} {name!r}{hint} (allowed: {', '.join(names) or 'none'})"
 
 
+def printable(message: object) -> str:
+    """Without line breaks and control characters: in text that comes from files they would steer a terminal."""
+    spaced = "".join(" " if char.isspace() else char for char in str(message))
+    return "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
+
+
+def one_line(message: object) -> str:
+    """The same with single blanks, which is what a table needs."""
+    return " ".join(printable(message).split())
+
+
 def exit_code(main: Callable[[], int]) -> int:
     """Run a command and turn what it raises into one line on standard error and an exit code."""
     try:
@@ -29,17 +41,17 @@ def exit_code(main: Callable[[], int]) -> int:
         sys.stdout.flush()  # a closed pipe shows here, not at exit
         return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except WorkError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {printable(error)}", file=sys.stderr)
         return 1
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # `… | head` closed the pipe; nothing may be flushed into it at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         where = f"{error.filename}: " if error.filename else ""
-        print(f"failed: {where}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"failed: {where}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

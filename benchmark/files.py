@@ -20,7 +20,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], durable: b
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:  # never through a link that somebody put there
             write(file)
             file.flush()
             if durable:
@@ -70,6 +71,17 @@ def stamp_of(path: str | Path) -> Stamp | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def is_own_file(path: Path) -> bool:
+    """A file and no link: what a link leads to is not copied to where others read it."""
+    return path.is_file() and not path.is_symlink()
+
+
+def open_log(folder: Path) -> int:
+    """The descriptor of a folder's log, to be written at its end. Raises OSError, also where it is a link."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
 
 
 def names_in(folder: Path) -> set[str]:

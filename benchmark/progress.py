@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from benchmark.config import Run
-from benchmark.store import write_atomically
+from benchmark.files import open_log, write_atomically
 
 SECONDS_BETWEEN_FILES = 0.5
 
@@ -92,8 +93,7 @@ class BarReporter(Reporter):
 @contextlib.contextmanager
 def reporter(run: Run, folder: Path, should_stop: Callable[[], bool]) -> Iterator[Reporter]:
     """A reporter for standard error as it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log", "a", encoding="utf-8") as log:
+    with os.fdopen(open_log(folder), "a", encoding="utf-8") as log:
         if not sys.stderr.isatty():
             yield Reporter(folder, should_stop, log)
             return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark.config import Run
 from benchmark.endings import RETRIES, Why, read_ending
+from benchmark.errors import printable
 from benchmark.lock import SILENT_SECONDS, look
 from benchmark.progress import describe, duration, read_progress
 from benchmark.store import Results, Row
@@ -72,7 +73,7 @@ def last_lines(folder: Path) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
+    return [printable(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
 def with_state(known: RunState, state: str, detail: str = "") -> RunState:

@@ -19,7 +19,7 @@ import yaml
 
 from benchmark.config import Run, Study, expand, read_study
 from benchmark.errors import UserError
-from benchmark.files import names_in, set_aside, warn, write_atomically, write_if_changed
+from benchmark.files import is_own_file, names_in, set_aside, warn, write_atomically, write_if_changed
 from benchmark.rows import Row, parse_row, row_line
 from benchmark.study_rows import StudyRows
 
@@ -113,7 +113,7 @@ class Results:
             there = names_in(path_of(study.name, "").parent)
             for key, head in rows.heads.items():
                 source, target = self.run_dir(key) / ending, path_of(study.name, key)
-                if head["status"] == "done" and (key in new or target.name not in there) and source.is_file():
+                if head["status"] == "done" and (key in new or target.name not in there) and is_own_file(source):
                     write_if_changed(target, source.read_bytes())
         rows.collect()
         return rows

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, one_line, unknown
 
 
 class Strict(BaseModel):
@@ -30,9 +30,9 @@ def read_yaml(path: Path, shape: str) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({_one_line(error)})") from None
+        raise UserError(f"{path}: can't be read ({one_line(error)})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+        raise UserError(f"{path}: not valid YAML ({one_line(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: {shape}")
     return content
@@ -52,11 +52,7 @@ def describe(error: ValidationError) -> str:
     else:
         shown = repr(problem["input"])
         what = f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {shown if len(shown) < 60 else shown[:57] + '…'}"
-    return _one_line(f"{where}: {what}" if where else what)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    return one_line(f"{where}: {what}" if where else what)
 
 
 class _Loader(yaml.SafeLoader):

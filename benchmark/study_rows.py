@@ -7,7 +7,6 @@ report refuses it, and a sweep, which must tell what is done, takes it for what 
 import functools
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +150,8 @@ class StudyRows(Mapping[str, Row]):
                     found[known.texts["key"][row.line]] = Found(row.line, row.intact, offset)
                 offset += len(text)
         if self._damaged:
-            shutil.copy(self.path, self.path.with_name("rows.jsonl.damaged"))
+            content = self.path.read_bytes()
+            write_atomically(self.path.with_name("rows.jsonl.damaged"), lambda file: file.write(content))
             warn(f"{self.path}: {self._damaged} damaged lines left out (a copy is in rows.jsonl.damaged)")
         return found
 

@@ -13,6 +13,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from benchmark.config import Run
+from benchmark.errors import printable
 from benchmark.progress import bars, describe, duration, read_progress
 from benchmark.states import FAILED, FINISHED, INTERRUPTED, NOT_SUBMITTED, QUEUED, RUNNING, RunState, last_lines
 from benchmark.store import Results
@@ -31,7 +32,8 @@ def status_lines(states: Sequence[RunState], results: Results) -> Iterator[str]:
     """A line per run, and below a failed one's the end of its log."""
     for index, known in enumerate(states):
         run = known.run
-        yield f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {known.state}  {known.detail}".rstrip()
+        line = f"{index:4}  {run.key}  {run.label}  seed {run.seed}  {known.state}  {known.detail}"
+        yield printable(line).rstrip()
         if known.state in (FAILED, INTERRUPTED) and known.why == "error":
             for line in last_lines(results.run_dir(run.key)):
                 yield f"      | {line}"
@@ -84,7 +86,7 @@ def _screen(states: Sequence[RunState], counts: str, height: int) -> Group:
     """As many runs as fit, those that work first."""
     unfinished = sorted((s for s in states if s.state != FINISHED), key=lambda known: ORDER.index(known.state))
     shown = unfinished[: max(1, height - 3)]
-    lines = [f"{s.run.label}  seed {s.run.seed}  {s.state}  {s.detail}" for s in shown]
+    lines = [printable(f"{s.run.label}  seed {s.run.seed}  {s.state}  {s.detail}") for s in shown]
     if len(unfinished) > len(shown):
         lines.append(f"… and {len(unfinished) - len(shown)} more")
     return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, counts]))
@@ -120,7 +122,7 @@ class LineView:
 
     def describe(self, outcome: Outcome) -> str:
         took = duration(time.monotonic() - self.started_at[outcome.run.key])
-        return f"{outcome.run.key}  {outcome.state} after {took}  {outcome.reason}".rstrip()
+        return printable(f"{outcome.run.key}  {outcome.state} after {took}  {outcome.reason}").rstrip()
 
     def show(self, line: str) -> None:
         say(line)

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from benchmark.config import Run
 from benchmark.endings import Ending, write_ending
 from benchmark.errors import UserError, WorkError
+from benchmark.files import open_log
 from benchmark.lock import Busy, is_held, this_job
 from benchmark.machine import STOP_SIGNALS, Machine, num_cores, num_oom_kills
 from benchmark.progress import Reporter
@@ -233,8 +234,7 @@ def _work(
     sweep.register(outcome.fileno(), 0)
     folder = results.run_dir(run.key)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = open_log(folder)
         for stream in (1, 2):
             os.dup2(log, stream)
         report = Reporter(folder, lambda: asked_to_stop() or bool(sweep.poll(0)))

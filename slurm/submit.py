@@ -25,6 +25,9 @@ from slurm.arrays import Array, parallelism
 from slurm.submissions import Submission, SubmittedArray, job_name, new_id, submissions_dir, write_submission
 from slurm.task import ArrayTask
 
+EXECUTED = ("code", "tasks")
+"""What jobs execute of a submission's folder."""
+
 
 def submit(study: Study, arrays: Sequence[Array], results: Results, machine: Machine, at_once: int) -> Submission:
     """All arrays or none: where sbatch refuses one, those before it are cancelled. Raises UserError and OSError."""
@@ -40,7 +43,7 @@ def submit(study: Study, arrays: Sequence[Array], results: Results, machine: Mac
         for index, array in enumerate(arrays)
     ]
     try:
-        folder.mkdir(parents=True)
+        make_trusted(folder)
         commit = str(write_snapshot(folder / "code"))
         record = Submission(id=number, created=created, commit=commit, arrays=submitted)
         write_submission(folder, record)  # before sbatch: should this process die, the names tell whose jobs they are
@@ -50,7 +53,7 @@ def submit(study: Study, arrays: Sequence[Array], results: Results, machine: Mac
                 for runs in array.tasks
             ]
             executor = _Executor(folder / "tasks" / str(index), python=array.profile.python)
-            executor.update_parameters(**_parameters(array, share, submitted[index].name, folder / "code"))
+            executor.update_parameters(**_parameters(array, share, submitted[index].name, folder))
             executor.wckey = array.profile.wckey
             job = executor.submit_tasks(tasks)
             submitted[index] = submitted[index].model_copy(update={"job": job})
@@ -62,6 +65,27 @@ def submit(study: Study, arrays: Sequence[Array], results: Results, machine: Mac
             raise UserError(f"sbatch refused: {_refusal(str(error))}; nothing was submitted") from None
         raise
     return record
+
+
+def make_trusted(folder: Path) -> None:
+    """The folder of what jobs will execute: code, and pickles, which can do anything. Raises UserError where others can
+    write there: then they could run theirs in our name."""
+    folder.mkdir(parents=True, mode=0o755)  # others may read what was submitted
+    for name in EXECUTED:
+        (folder / name).mkdir(mode=0o700)
+    if any(path.stat().st_mode & 0o022 for path in (folder, *(folder / name for name in EXECUTED))):
+        raise UserError(
+            f"{folder}: can be written by others, whatever its mode is set to, and jobs execute what lies there; choose "
+            "a results folder on another file system with --results; nothing was submitted"
+        )
+
+
+def trust_check(folder: Path) -> list[str]:
+    """Lines of shell by which a job executes nothing that others could have written since it was submitted."""
+    paths = [folder, *(folder / name for name in EXECUTED)]
+    ours = f'find -H {shlex.join(map(str, paths))} -maxdepth 0 -uid "$(id -u)" ! -perm /022'
+    refusal = shlex.quote(f"{folder}: is not this user's alone to write; nothing is executed from there")
+    return [f'[ "$({ours} | wc -l)" -eq {len(paths)} ] || {{ echo {refusal} >&2; exit 1; }}']
 
 
 def _undo(folder: Path, names: Sequence[str]) -> None:
@@ -85,9 +109,9 @@ def _outside_of_jobs() -> Iterator[None]:
         os.environ.update(inherited)
 
 
-def _parameters(array: Array, share: int, name: str, code: Path) -> dict[str, Any]:
+def _parameters(array: Array, share: int, name: str, folder: Path) -> dict[str, Any]:
     profile = array.profile
-    path = shlex.quote(str(code))
+    path = shlex.quote(str(folder / "code"))
     return {
         "job_name": name,
         "time": array.minutes,
@@ -96,6 +120,7 @@ def _parameters(array: Array, share: int, name: str, code: Path) -> dict[str, An
         "signal_delay_s": profile.signal_seconds,
         "stderr_to_stdout": True,
         "setup": [
+            *trust_check(folder),
             *profile.setup,
             "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK",  # srun asks for one since SLURM 22.05
             f"export PYTHONPATH={path}${{PYTHONPATH:+:$PYTHONPATH}}",

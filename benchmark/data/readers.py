@@ -4,21 +4,23 @@ CIFAR images decode at about 5,000 a second. Threads don't help: measured on two
 long as one, since Pillow holds Python's lock for images this small.
 """
 
+import hashlib
 import io
 import json
 import os
+import pickle
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from benchmark.data.catalogue import DATASETS
-from benchmark.errors import UserError
+from benchmark.errors import UserError, one_line
 
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -50,7 +52,7 @@ def read_parquet(dataset: str, shards: Sequence[Path]) -> Decoded:
             encoded = [row["bytes"] for row in table[image_column].to_pylist()]
             labels.append(np.asarray(table[label_column].to_pylist(), dtype=np.int64))
         except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{shard}: can't be read as Parquet images ({_one_line(error)})") from None
+            raise UserError(f"{shard}: can't be read as Parquet images ({one_line(error)})") from None
         class_names = _hub_names(schema.metadata, label_column) or class_names
         decoded = np.empty((len(encoded), height, width, 3), np.uint8)
         for row, content in enumerate(encoded):
@@ -71,15 +73,48 @@ def cifar_files(dataset: str, part: str, root: Path) -> tuple[Path, ...]:
 
 
 def read_cifar(dataset: str, part: str, root: Path) -> Decoded:
-    """torchvision's own files. They are pickles, so torchvision opens them only if their md5 is the published one."""
+    """torchvision's own files, which are pickles."""
     cls: Any = _torchvision_cifar(dataset, part)
+    folder = root / cls.base_folder
+    meta = _unpickled(folder / cls.meta["filename"], cls.meta["md5"])
+    batches = [_unpickled(folder / name, md5) for name, md5 in cls.train_list + cls.test_list]
+    images_NCHW = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = [label for batch in batches for label in batch["labels" if "labels" in batch else "fine_labels"]]
+    class_names = tuple(meta[cls.meta["key"]])
+    return _checked(images_NCHW.transpose(0, 2, 3, 1), np.asarray(labels, dtype=np.int64), class_names, folder)
+
+
+def _unpickled(path: Path, md5: str) -> dict[str, Any]:
+    """Of a pickle with the published md5, and even so nothing of it is executed. Raises UserError."""
     try:
-        data = cls(root, train=part == "train", download=False)
-    except RuntimeError:
-        raise UserError(
-            f"{root / cls.base_folder}: files are missing or fail torchvision's md5 check; delete the folder"
-        ) from None
-    return _checked(data.data, np.asarray(data.targets, dtype=np.int64), tuple(data.classes), root)
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); delete the folder") from None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise UserError(f"{path}: its md5 is not the published one; delete the folder")
+    try:
+        unpickled: dict[str, Any] = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: holds more than images ({one_line(error)})") from None
+    return unpickled
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Makes arrays and plain values, and looks up nothing else that a pickle names."""
+
+    KNOWN: ClassVar[dict[str, Any]] = {
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        **dict.fromkeys(
+            ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"), np.empty(0).__reduce__()[0]
+        ),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.KNOWN[f"{module}.{name}"]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array") from None
 
 
 def download_cifar(dataset: str, root: Path) -> None:
@@ -129,7 +164,7 @@ def list_images(root: Path) -> tuple[Path, ...]:
     for class_dir in classes:
         found = sorted(
             Path(parent) / name
-            for parent, _, names in os.walk(class_dir, followlinks=True)
+            for parent, names in _folders(class_dir)
             for name in names
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         )
@@ -137,6 +172,14 @@ def list_images(root: Path) -> tuple[Path, ...]:
             raise UserError(f"{class_dir}: no image files ({', '.join(IMAGE_SUFFIXES)})")
         files += found
     return tuple(files)
+
+
+def _folders(top: Path) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, links to folders followed, with the names of their files."""
+    for folder, _, names in os.walk(top, followlinks=True):
+        if Path(os.path.realpath(os.path.dirname(folder))).is_relative_to(os.path.realpath(folder)):
+            raise UserError(f"{folder}: is a link to a folder that holds it")  # the way down would never end
+        yield folder, names
 
 
 def read_folder(root: Path, files: Sequence[Path], image_size: int) -> Decoded:
@@ -160,7 +203,7 @@ def _decode(source: Any, where: str, image_size: int | None = None) -> np.ndarra
             pixels = pixels.resize((image_size, image_size), Image.Resampling.BILINEAR)
         return np.asarray(pixels)
     except Exception as error:  # broken files raise OSError, SyntaxError, struct.error, IndexError and more
-        raise UserError(f"{where}: unreadable image ({_one_line(error) or type(error).__name__})") from None
+        raise UserError(f"{where}: unreadable image ({one_line(error) or type(error).__name__})") from None
 
 
 def _torchvision_cifar(dataset: str, part: str) -> type:
@@ -208,7 +251,3 @@ def _hub_names(metadata: dict[bytes, bytes] | None, label_column: str) -> tuple[
         return tuple(str(name) for name in features[label_column]["names"])
     except (KeyError, TypeError, ValueError):
         return ()
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())

@@ -16,7 +16,7 @@ from typing import Literal
 
 from benchmark.data import embedded, readers
 from benchmark.data.readers import Decoded
-from benchmark.errors import UserError
+from benchmark.errors import UserError, one_line
 
 Part = Literal["train", "test"]
 
@@ -89,14 +89,14 @@ def find(
         try:
             source = _find_in(place, dataset, part)
         except OSError as error:
-            raise UserError(f"{place} can't be searched for {name} ({_one_line(error)})") from None
+            raise UserError(f"{place} can't be searched for {name} ({one_line(error)})") from None
         if source is not None:
             return source
     if dataset in DOWNLOADS and not location.offline:
         try:
             readers.download_cifar(dataset, location.cache_dir / dataset)
         except Exception as error:  # whatever urllib, tarfile or the file system raise: it didn't work
-            raise UserError(_not_found(name, places, f"the download failed ({_one_line(error)})", dataset)) from None
+            raise UserError(_not_found(name, places, f"the download failed ({one_line(error)})", dataset)) from None
         source = _find_in(location.cache_dir, dataset, part)
         if source is not None:
             return source
@@ -170,7 +170,3 @@ def _not_found(name: str, places: list[Path], reason: str, dataset: str) -> str:
 
 def _listed(places: list[Path]) -> str:
     return ", ".join(str(place) for place in places)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())

@@ -79,9 +79,9 @@ def _named(prefix: str, values: Scores) -> Scores:
 
 def _basic(prediction: Prediction) -> Scores:
     return {
-        "accuracy": prediction.correct_N.mean(),
-        "nll": prediction.nll_N.mean(),
-        "brier": prediction.brier_N.mean(),
+        "accuracy": float(prediction.correct_N.mean()),
+        "nll": float(prediction.nll_N.mean()),
+        "brier": float(prediction.brier_N.mean()),
         "ece": ece(*prediction.ranked),
     }
 
@@ -89,8 +89,8 @@ def _basic(prediction: Prediction) -> Scores:
 def _scalable(prediction: Prediction) -> Scores:
     """What a temperature changes: all but accuracies."""
     return {
-        "nll": prediction.nll_N.mean(),
-        "brier": prediction.brier_N.mean(),
+        "nll": float(prediction.nll_N.mean()),
+        "brier": float(prediction.brier_N.mean()),
         "ece": ece(*prediction.ranked),
         "ece_adaptive": ece_adaptive(*prediction.ranked),
         "ece_classwise": ece_classwise(prediction.p_NK, prediction.labels_N),

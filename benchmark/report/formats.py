@@ -5,13 +5,8 @@ import io
 import re
 import unicodedata
 
+from benchmark.errors import one_line
 from benchmark.report.table import Cell, Column, Table
-
-
-def one_line(text: str) -> str:
-    """Without line breaks and control characters, which break a table or a terminal."""
-    spaced = " ".join(text.split())
-    return "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
 
 
 def markdown(table: Table) -> str:
@@ -181,6 +176,7 @@ def _csv_number(cell: Cell, part: str) -> str:
 
 
 def _csv_text(text: str) -> str:
-    """Spreadsheets run a cell that starts like a formula; an apostrophe keeps it text."""
+    """Spreadsheets run a cell that starts like a formula; an apostrophe keeps it text. A number stays one."""
     text = one_line(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    is_formula = text.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-]\d+(\.\d+)?(e[+-]?\d+)?", text)
+    return f"'{text}" if is_formula else text

@@ -216,7 +216,8 @@ def _bootstrap(arguments: argparse.Namespace) -> Iterator[Figure]:
     def looped(dtype: type = np.float32) -> np.ndarray:
         # Drawn from the same generator in the same order, so the same images. Whole lines of NC are copied: that is
         # faster than to pick from each of the 30 losses.
-        draws, means_RC = np.random.default_rng(Resamples(NUM_IMAGES).seed), []
+        draws = np.random.default_rng(Resamples(NUM_IMAGES).seed)
+        means_RC: list[np.ndarray] = []
         for _ in range(NUM_RESAMPLES):
             index_N = draws.integers(0, NUM_IMAGES, NUM_IMAGES, dtype=np.int32)
             means_RC.append(losses_NC[index_N].mean(axis=0, dtype=dtype))

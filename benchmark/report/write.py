@@ -84,7 +84,11 @@ def _checked(gathered: Gathered, allow_mixed: bool) -> Gathered:
 def report_files(folder: Path) -> list[Path]:
     """What a report consists of on disk; whatever else lies in its folder is none of its business."""
     parts = [
-        path for part, endings in GENERATED.items() for path in (folder / part).glob("*") if path.suffix in endings
+        path
+        for part, endings in GENERATED.items()
+        if not (folder / part).is_symlink()  # what lies elsewhere was not written by a report
+        for path in (folder / part).glob("*")
+        if path.suffix in endings
     ]
     return [folder / "report.html", folder / "report.md", *sorted(parts)]
 

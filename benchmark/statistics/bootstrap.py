@@ -155,10 +155,10 @@ def compare_resampled(first: Resampled, second: Resampled) -> Comparison:
     difference = mean_of(first.values_S) - mean_of(second.values_S)
     if min(num_first, num_second) < 2:
         return Comparison(difference, None, None, num_first, num_second)
-    images = resamples.inflation * (first.mean_R - second.mean_R).var(ddof=1)
+    images = float(resamples.inflation * (first.mean_R - second.mean_R).var(ddof=1))
     images -= first.interaction / num_first + second.interaction / num_second
     if images <= ROUNDING * (first.mean_R.var() + second.mean_R.var()):
         images = 0.0
     freedom = 1 / (1 / (resamples.num_images - 1) + 1 / (resamples.num_resamples - 1))
-    scatter = Scatter(variance_of(first.values_S), variance_of(second.values_S), float(images), freedom)
+    scatter = Scatter(variance_of(first.values_S), variance_of(second.values_S), images, freedom)
     return judge(difference, scatter, num_first, num_second)

@@ -215,6 +215,19 @@ def test_controller_that_does_not_answer_is_no_reason_to_submit(sweep: Sweep) ->
     assert not list(sweep.results.glob("*/submissions/*/submission.json"))
 
 
+def test_jobs_execute_nothing_from_a_folder_that_others_could_write(cluster: Cluster, tmp_path: Path) -> None:
+    sweep = make_sweep(cluster, tmp_path, sbatch={"hold": True}, requeue=False)
+    sweep.submit()
+    [code], [tasks] = (list(sweep.results.glob(f"*/submissions/*/{name}")) for name in ("code", "tasks"))
+    assert code.stat().st_mode & 0o777 == tasks.stat().st_mode & 0o777 == 0o700
+    tasks.chmod(0o770)
+    sweep.slurm("scontrol", "release", *sweep.jobs())
+    sweep.wait_for("an empty queue", lambda: not sweep.jobs())
+    assert not sweep.runs()
+    assert "nothing is executed from there" in sweep.logs()
+    sweep.wait_for("the word of accounting", lambda: "exit code 1:0" in sweep.status())
+
+
 def _assert_refused(sweep: Sweep, ended: tuple[int, str, str], said: str) -> None:
     code, _, err = ended
     assert code == 2, err
