@@ -9,7 +9,6 @@ packs what came of it (docs/gpu.md). `back` packs what a report needs of each ru
 history and log. `in` puts that beside the runs of this machine; a run that has ended here too stays as it is.
 """
 
-import argparse
 import re
 import shlex
 import sys
@@ -21,11 +20,11 @@ from pathlib import Path
 from benchmark.code_version import write_snapshot
 from benchmark.config import Study, expand, load_study, read_study
 from benchmark.data.sources import Location, Part, find
-from benchmark.errors import UserError, exit_code
-from benchmark.files import is_own_file, write_if_changed
+from benchmark.errors import Parser, UserError, exit_code
+from benchmark.files import is_own_file, warn, write_if_changed
 from benchmark.lock import is_held
-from benchmark.machine import positive
-from benchmark.rows import parse_row
+from benchmark.machine import named_path, positive
+from benchmark.rows import CHECKED_FILES, is_as_written, parse_row, written_checksum
 from benchmark.store import Results
 
 MIB = 2**20
@@ -108,10 +107,13 @@ def bring_back(names: Sequence[str], results: Results, to: Path, most: int) -> N
 def take_in(archives: Sequence[Path], results: Results) -> None:
     """Put runs into the results folder, and grids, which were swept last; collect their rows. Raises UserError."""
     found = {name: content for path in archives for name, content in _contents(path).items()}
-    studies = [_study(content) for name, content in found.items() if name.endswith("/study.yaml")]
+    studies = [_study(name, content) for name, content in found.items() if name.endswith("/study.yaml")]
     keys = sorted({match["key"] for name in found if (match := NAME_BROUGHT.fullmatch(name)) and match["key"]})
     results.create()
-    new = [key for key in keys if _is_whole(key, found) and not _is_known(results.run_dir(key))]
+    whole = [key for key in keys if _is_whole(key, found)]
+    for key in sorted({*keys} - {*whole}):
+        warn(f"{key}: its row is missing, or a file of it is damaged; left out")
+    new = [key for key in whole if not _is_known(results.run_dir(key))]
     for key in new:
         for part in OF_A_RUN:
             if f"runs/{key}/{part}" in found:
@@ -122,32 +124,46 @@ def take_in(archives: Sequence[Path], results: Results) -> None:
     print(f"{len(new)} runs brought in, {len(keys) - len(new)} left out: they are here already or damaged")
 
 
-def _study(content: bytes) -> Study:
+def _study(name: str, content: bytes) -> Study:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         path.write_bytes(content)
-        return read_study(path)
+        try:
+            return read_study(path)
+        except UserError as error:
+            raise UserError(f"{name} in the archives: {str(error).replace(str(path), path.name)}") from None
 
 
 def _contents(path: Path) -> dict[str, bytes]:
     """Raises UserError where an archive is damaged or not one of `back`."""
     contents = {}
     try:
-        with tarfile.open(path, "r:") as archive:  # neither compressed nor sparse: no larger than it looks
+        # Neither compressed nor sparse: no larger than it looks.
+        with tarfile.open(path, "r:") as archive, path.open("rb") as whole:
             for member in archive:
                 is_ours = NAME_BROUGHT.fullmatch(member.name) and member.isfile() and not member.issparse()
                 file = archive.extractfile(member) if is_ours else None
                 if file is None:
                     raise UserError(f"{path}: {member.name!r} is nothing that `carry back` packs")
                 contents[member.name] = file.read()
-    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
-        raise UserError(f"{path}: can't be read as an archive ({str(error).splitlines()[0]})") from None
+            whole.seek(archive.offset)
+            rest = whole.read()
+            if len(rest) < 2 * tarfile.BLOCKSIZE or any(rest):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError("it is cut off or damaged")
+    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UserError(f"{path}: can't be read as an archive ({why})") from None
     return contents
 
 
 def _is_whole(key: str, found: dict[str, bytes]) -> bool:
-    row = parse_row(found.get(f"runs/{key}/row.json", b""))
-    return row is not None and row["key"] == key
+    """Whether a run's row and the files that it speaks of came as they were written."""
+    text = found.get(f"runs/{key}/row.json", b"")
+    row = parse_row(text)
+    if row is None or row["key"] != key or written_checksum(text) is None:
+        return False
+    there = [name for name in CHECKED_FILES if f"runs/{key}/{name}" in found]
+    return all(is_as_written(found[f"runs/{key}/{name}"], row.get("files"), name) for name in there)
 
 
 def _is_known(folder: Path) -> bool:
@@ -203,10 +219,8 @@ def _size_in_archive(size: int) -> int:
     return (blocks + 4) * tarfile.BLOCKSIZE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.carry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmark.carry", description=__doc__)
     ways = parser.add_subparsers(dest="way", required=True)
     out, back = (
         ways.add_parser("out", help="pack what a sweep needs"),
@@ -215,15 +229,21 @@ def _parser() -> argparse.ArgumentParser:
     into = ways.add_parser("in", help="put into the results folder what was brought back")
     for way, most in ((out, 60), (back, 15)):
         way.add_argument("study", nargs="+", help="a packaged study or a YAML file")
-        way.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="for the archives; empty or new")
+        way.add_argument(
+            "--to", type=named_path, required=True, metavar="FOLDER", help="for the archives; empty or new"
+        )
         way.add_argument(
             "--mib", type=positive, default=most, help=f"the most that an archive may take (default: {most})"
         )
-    out.add_argument("--wheels", type=Path, metavar="FOLDER", help="packages that are missing there")
-    out.add_argument("--data-dir", type=Path, help="where data sets lie (then $BENCHMARK_DATA, then the user's cache)")
-    into.add_argument("archive", nargs="+", type=Path)
+    out.add_argument("--wheels", type=named_path, metavar="FOLDER", help="packages that are missing there")
+    out.add_argument(
+        "--data-dir", type=named_path, help="where data sets lie (then $BENCHMARK_DATA, then the user's cache)"
+    )
+    into.add_argument("archive", nargs="+", type=named_path)
     for way in (out, back, into):
-        way.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+        way.add_argument(
+            "--results", type=named_path, default=Path("results"), help="results folder (default: results)"
+        )
     return parser
 
 

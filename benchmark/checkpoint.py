@@ -49,3 +49,26 @@ def load(path: Path, *, key: str, device: torch.device) -> dict[str, Any] | None
         set_aside(path, "belongs to another run")
         return None
     return state
+
+
+def fits(path: Path, state: dict[str, Any], like: dict[str, Any]) -> bool:
+    """Whether a state has the parts of another, with the same texts, shapes and kinds of numbers; else it is set aside.
+
+    An empty table or list in `like` stands for any.
+    """
+    if _is_like(state, like):
+        return True
+    set_aside(path, "is not what this version saves")
+    return False
+
+
+def _is_like(part: Any, like: Any) -> bool:
+    if isinstance(like, torch.Tensor):
+        return isinstance(part, torch.Tensor) and (part.shape, part.dtype) == (like.shape, like.dtype)
+    if isinstance(like, dict) and like:
+        return isinstance(part, dict) and part.keys() == like.keys() and all(_is_like(part[k], like[k]) for k in like)
+    if isinstance(like, list) and like:
+        return isinstance(part, list) and len(part) == len(like) and all(map(_is_like, part, like))
+    if isinstance(like, str):
+        return bool(part == like)
+    return type(part) in (int, float) if type(like) in (int, float) else isinstance(part, type(like))

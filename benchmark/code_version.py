@@ -32,7 +32,11 @@ class CodeVersion:
 def code_version(root: Path = ROOT) -> CodeVersion:
     remembered = root / "code_version.json"
     if remembered.is_file():
-        return CodeVersion(**json.loads(remembered.read_text()))
+        try:
+            said = json.loads(remembered.read_text())
+            return CodeVersion(str(said["commit"]), str(said["diff"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return CodeVersion("unknown", "")
     try:
         # Installed packages may lie inside a checkout of something else.
         if Path(_git(root, "rev-parse", "--show-toplevel").strip()).resolve() != root.resolve():

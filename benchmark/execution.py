@@ -28,8 +28,10 @@ def fastest(run: Run, method: Method, data: TaskData, folder: Path, device: torc
         return forms[0]
     path = folder / "execution.json"
     try:
-        return forms[int(json.loads(path.read_bytes())["form"])]
-    except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
+        form = json.loads(path.read_bytes())["form"]
+        if type(form) is int and 0 <= form < len(forms):
+            return forms[form]
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         pass  # not chosen yet, or not to be read: no weights are lost by choosing again, only found under other names
     seconds = [_seconds_or_never(run, form, data, device) for form in forms]
     chosen = seconds.index(min(seconds))

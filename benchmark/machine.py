@@ -60,9 +60,9 @@ def num_oom_kills() -> int:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+    parser.add_argument("--results", type=named_path, default=Path("results"), help="results folder (default: results)")
     parser.add_argument(
-        "--data-dir", type=Path, help="where data sets lie (then $BENCHMARK_DATA, then the user's cache)"
+        "--data-dir", type=named_path, help="where data sets lie (then $BENCHMARK_DATA, then the user's cache)"
     )
     parser.add_argument("--offline", action="store_true", help="download nothing")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
@@ -74,8 +74,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def machine_from(arguments: argparse.Namespace) -> Machine:
     """Raises UserError."""
-    if arguments.device not in ("auto", "cpu", "cuda") and not arguments.device.removeprefix("cuda:").isdigit():
-        raise UserError(f"--device {arguments.device}: unknown device (allowed: auto, cpu, cuda, cuda:N)")
+    check_device(arguments.device)
     if arguments.data_dir is not None and not arguments.data_dir.is_dir():
         raise UserError(f"--data-dir {arguments.data_dir}: no such folder")
     return Machine(
@@ -84,6 +83,19 @@ def machine_from(arguments: argparse.Namespace) -> Machine:
         threads=arguments.threads,
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
+
+
+def check_device(name: str) -> None:
+    """Of `--device`. Raises UserError."""
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", name):
+        raise UserError(f"--device {name}: unknown device (allowed: auto, cpu, cuda, cuda:N)")
+
+
+def named_path(text: str) -> Path:
+    """An option's folder or file. Empty text, of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must be a path, not {text!r}")
+    return Path(text)
 
 
 def positive(text: str) -> int:

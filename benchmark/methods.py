@@ -4,7 +4,6 @@ python -m benchmark.methods
 python -m benchmark.methods nfe
 """
 
-import argparse
 import dataclasses
 import sys
 import types
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.errors import UserError, exit_code, unknown
+from benchmark.errors import Parser, UserError, exit_code, unknown
 from benchmark.method import Method
 from methods import METHODS
 from methods.variants import differences, sources
@@ -128,9 +127,7 @@ def table(name: str, method: type[Method]) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.methods", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmark.methods", description=__doc__)
     parser.add_argument("method", nargs="?", help="one method; default all")
     asked = parser.parse_args().method
     if asked is not None and asked not in METHODS:

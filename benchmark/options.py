@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,9 @@ from pydantic import ConfigDict, ValidationError, create_model
 from benchmark.config import MethodEntry, Study, TaskConfig, deviate
 from benchmark.errors import UserError, unknown
 from benchmark.strict import describe
+
+LARGEST_GRID = 1000
+"""Of one method entry: ten lists of ten values would never end."""
 
 
 def build(what: str, registry: Mapping[str, type], name: object, options: Mapping[str, Any]) -> Any:
@@ -72,6 +76,8 @@ def _resolve_entry(study: Study, where: str, entry: MethodEntry, methods: Mappin
     for option, tried in zip(entry.options, grid, strict=True):
         if not tried:
             raise UserError(f"{study.name}: {where}.{option}: a list of values to try holds at least one")
+    if (size := math.prod(map(len, grid))) > LARGEST_GRID:
+        raise UserError(f"{study.name}: {where}: its lists make a grid of {size:,}, larger than {LARGEST_GRID:,}")
     resolved = []
     for values in itertools.product(*grid):
         try:

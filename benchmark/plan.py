@@ -62,11 +62,12 @@ class Plan:
 def make_plan(run: Run, method: Method) -> Plan | None:
     """A run's stages, and three forwards per training step. None for a data set that only its files describe.
 
-    Raises UserError where the recipe's budget is too small for the method.
+    Raises UserError where a batch takes more images than there are, or the recipe's budget is too small for the method.
     """
     images = _known_images(run.task)
     if images is None:
         return None
+    check_batch_size(run, images.num_images)
     stages, counted = method.stages(_task(run, images, META), run.recipe), count_forwards(run, method, images)
     stages = _within_budget(run, stages, counted, images)
     flops = 3 * counted.start
@@ -76,8 +77,18 @@ def make_plan(run: Run, method: Method) -> Plan | None:
     return Plan(stages, flops)
 
 
+def check_batch_size(run: Run, num_images: int) -> None:
+    """Raises UserError."""
+    if run.recipe.batch_size > num_images:
+        raise UserError(
+            f"{run.label}: batch_size {run.recipe.batch_size} is larger than the {num_images} training images of "
+            f"{run.task.dataset}"
+        )
+
+
 def planned_stages(run: Run, method: Method, task: Task, images: Images) -> list[Stage]:
-    """The method's stages, as long as the recipe's budget has them. Raises UserError where that is too small."""
+    """The method's stages, as long as the recipe's budget has them. Raises UserError as make_plan does."""
+    check_batch_size(run, images.num_images)
     stages = method.stages(task, run.recipe)
     if run.recipe.budget == "epochs":
         return stages

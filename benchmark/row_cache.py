@@ -1,6 +1,11 @@
-"""What rows say, known by their checksums, and remembered in one Parquet file so that no row is read twice. No torch."""
+"""What rows say, known by their checksums, and remembered in one file so that no row is read twice. No torch.
+
+The file is the SHA-256 of the rest, and a Parquet table: checksums of its pages alone would not cover the names of columns.
+"""
 
 import contextlib
+import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +19,14 @@ import pyarrow.parquet as pq
 from benchmark.files import Stamp, stamp_of, write_atomically
 from benchmark.rows import Row
 
-FORMAT = 1
+DIGEST_BYTES = 32
+FORMAT = 2
 """Of the file. Raise it with any change of what stands in it."""
 
-TEXTS = ("key", "checksum", "status", "reason", "failure", "finished", "environment", "data")
-"""What is known of a row besides its numbers, as text; the last two as JSON."""
+TEXTS = ("key", "checksum", "status", "reason", "failure", "finished", "environment", "data", "files")
+"""What is known of a row besides its numbers, as text; PARTS as JSON."""
+
+PARTS = ("environment", "data", "files")
 
 PLACES = ("offset", "mtime_ns", "ctime_ns", "size", "inode")
 """Where the row stands: its offset in the collected rows or -1, and the stamp of its file in the run's folder or zeros."""
@@ -47,7 +55,7 @@ class KnownRows:
         """The line of a row that was not known."""
         texts = {name: row.get(name) for name in TEXTS} | {"checksum": digest}
         for name, text in texts.items():
-            told = json.dumps(text, sort_keys=True) if name in ("environment", "data") else text
+            told = json.dumps(text, sort_keys=True) if name in PARTS else text
             self.texts[name].append("" if told is None else str(told))
         line = self.line_of[digest] = len(self.texts["key"]) - 1
         parts = (row["metrics"], row["costs"], row["measured"]) if row["status"] == "done" else ()
@@ -87,20 +95,23 @@ class KnownRows:
         columns |= {str(name): numbers[name].to_numpy() for name in numbers}
         said = json.dumps({"format": FORMAT, "collected": collected})
         table = pa.table(columns).replace_schema_metadata({b"rows": said.encode()})
+        buffer = io.BytesIO()
+        pq.write_table(
+            table, buffer, compression="none", use_dictionary=list(TEXTS[2:]), write_statistics=False
+        )  # fmt: skip
+        payload = buffer.getbuffer()
+        digest = hashlib.sha256(payload).digest()
         with contextlib.suppress(OSError):
-            write_atomically(
-                self.path,
-                lambda file: pq.write_table(
-                    table, file, compression="none", use_dictionary=list(TEXTS[2:]), write_statistics=False,
-                    write_page_checksum=True,
-                ),
-                durable=False,
-            )  # fmt: skip
+            write_atomically(self.path, lambda file: file.writelines([digest, payload]), durable=False)
 
     def _load(self) -> None:
         if stamp_of(self.path) is None:
             return
-        table = pq.read_table(self.path, page_checksum_verification=True)
+        content = self.path.read_bytes()
+        digest, payload = content[:DIGEST_BYTES], memoryview(content)[DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            return
+        table = pq.read_table(pa.BufferReader(payload))
         said = json.loads(table.schema.metadata[b"rows"])
         if said["format"] != FORMAT:
             return

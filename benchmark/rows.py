@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ ROW_PARTS = {
     **dict.fromkeys(("options", "task", "recipe", "metrics", "costs", "measured", "data", "environment"), dict),
 }
 """What a file must hold to be taken for a row."""
+
+CHECKED_FILES = ("examples.parquet", "history.jsonl")
+"""What a finished run leaves beside its row, which bears their checksums under `files`. Rows of earlier versions don't."""
 
 LARGEST = 1e30
 """No metric or cost is larger; what is, was damaged."""
@@ -53,6 +57,22 @@ def written_checksum(text: bytes) -> str | None:
         return None
 
 
+def edited_row(key: str) -> str:
+    """What is wrong with a row whose checksum is not its own."""
+    return f"the row of {key} is not as its run wrote it: its checksum is missing or that of other content"
+
+
+def file_checksum(content: bytes) -> str:
+    """As a row bears it under `files`."""
+    return _digest(content)
+
+
+def is_as_written(content: bytes, checksums: Mapping[str, str] | None, name: str) -> bool:
+    """Whether a file is what its row says, as far as the row says it."""
+    known = (checksums or {}).get(name)
+    return known is None or known == file_checksum(content)
+
+
 def parse_row(text: str | bytes) -> Row | None:
     """The row that a text holds, or None. Does not look at its checksum."""
     try:
@@ -60,6 +80,8 @@ def parse_row(text: str | bytes) -> Row | None:
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not all(isinstance(row.get(part), kind) for part, kind in ROW_PARTS.items()):
+        return None
+    if not isinstance(row.get("files", {}), dict):
         return None
     numbers = [*row["metrics"].values(), *row["costs"].values(), *row["measured"].values()]
     if not {*map(type, numbers)} <= {int, float}:

@@ -3,7 +3,6 @@
 python -m benchmark.run quickstart --index 0
 """
 
-import argparse
 import copy
 import platform
 import signal
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from benchmark import cost, options
 from benchmark.allocator import keep_freed_memory
@@ -27,7 +25,7 @@ from benchmark.code_version import code_version
 from benchmark.config import Run, Study, expand, load_study
 from benchmark.data.load import TaskData, load
 from benchmark.endings import Why, forget_ending
-from benchmark.errors import UserError, WorkError, exit_code
+from benchmark.errors import Parser, UserError, WorkError, exit_code
 from benchmark.evaluate import in_eval_mode, labels_of, write_logits
 from benchmark.execution import fastest
 from benchmark.lock import Busy, Claim, claim, this_job
@@ -38,7 +36,9 @@ from benchmark.metrics.best_epoch import best_epoch_gains
 from benchmark.networks import NETWORKS
 from benchmark.plan import Plan, make_plan, network_flops
 from benchmark.progress import Reporter, reporter
+from benchmark.rows import CHECKED_FILES, file_checksum
 from benchmark.store import Results, Row, write_atomically
+from benchmark.strict import yaml_text
 from benchmark.trainer import NonFiniteLossError, Stopped, Trainer
 from methods import METHODS
 
@@ -105,7 +105,7 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
 
 def _write_origin(run: Run, folder: Path) -> None:
     """What is trained, and by which code where that is not a commit's."""
-    config = yaml.safe_dump({"label": run.label} | run.identity, sort_keys=False, allow_unicode=True)
+    config = yaml_text({"label": run.label} | run.identity)
     write_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
     if code_version().diff:
         write_atomically(folder / "code.diff", lambda file: file.write(code_version().diff.encode()))
@@ -140,6 +140,7 @@ def _trained(
     energy = {"energy_joules": trainer.clock.joules} if trainer.clock.meter else {}
     return {
         "status": "done",
+        "files": {name: file_checksum((folder / name).read_bytes()) for name in CHECKED_FILES},
         "stages": [
             {"name": stage.name, "epochs": stage.epochs, "steps": stage.num_steps(len(data.train))}
             for stage in trainer.stages
@@ -226,9 +227,7 @@ def stop_on_signals() -> Callable[[], bool]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmark.run", description=__doc__)
     parser.add_argument("study", help="a packaged study or a YAML file")
     parser.add_argument(
         "--index", type=int, required=True, help="number of the run in the grid, as --dry-run lists them"
@@ -253,6 +252,7 @@ def main() -> int:
             raise WorkError(f"{run.key}: stopped; the same command goes on where it stopped") from None
     if row["status"] != "done":
         raise WorkError(f"{run.key}: {row['reason']}")
+    results.row(run.key, trusting=False)  # no number of a row that was changed since
     accuracy = row["metrics"]["test/prob_mean/accuracy"]
     print(f"{run.key}: test accuracy {100 * accuracy:.2f} % in {time.monotonic() - begun:.0f} s", file=sys.stdout)
     return 0

@@ -4,23 +4,24 @@ results/<study>/study.yaml               the resolved grid
 results/<study>/rows.jsonl               the study's rows, one line each, sorted by key
 results/<study>/examples/<key>.parquet   per test image: label, and per pooling class, confidence, true probability, losses
 results/<study>/histories/<key>.jsonl    per epoch of each stage: loss, accuracy, seconds
-results/<study>/.rows.parquet            what the rows say, so that they need not be read again; may be deleted
+results/<study>/.rows.cache              what the rows say, so that they need not be read again; may be deleted
 results/runs/<key>/                      one run: row.json (the truth), checkpoint, weights, logits, log, history
 """
 
 import contextlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from benchmark.config import Run, Study, expand, read_study
 from benchmark.errors import UserError
-from benchmark.files import is_own_file, names_in, set_aside, warn, write_atomically, write_if_changed
-from benchmark.rows import Row, parse_row, row_line
+from benchmark.files import names_in, set_aside, warn, write_atomically, write_if_changed
+from benchmark.rows import Row, edited_row, is_as_written, parse_row, row_line, written_checksum
+from benchmark.strict import yaml_text
 from benchmark.study_rows import StudyRows
 
 __all__ = ["Results", "Row", "parse_row", "set_aside", "warn", "write_atomically"]
@@ -53,7 +54,7 @@ class Results:
             raise UserError(f"results folder {self.root}: can't be written ({error.strerror})") from None
 
     def write_study(self, study: Study) -> None:
-        text = yaml.safe_dump(study.written(), sort_keys=False, allow_unicode=True, width=120)
+        text = yaml_text(study.written())
         write_atomically(self.study_dir(study.name) / "study.yaml", lambda file: file.write(text.encode()))
 
     def read_study(self, name: str) -> Study:
@@ -70,16 +71,22 @@ class Results:
             raise UserError(f"{path}: name: is {study.name!r}, but this is the folder of {name!r}")
         return study
 
-    def row(self, key: str) -> Row | None:
-        """The row of a run folder, whatever its checksum; None where there is none or it is damaged, which is set aside."""
+    def row(self, key: str, trusting: bool = True) -> Row | None:
+        """The row of a run folder; None where there is none or it is damaged, which is set aside.
+
+        Raises UserError where it is not as its run wrote it, unless `trusting`.
+        """
         path = self.run_dir(key) / "row.json"
         try:
-            row = parse_row(path.read_bytes())
+            text = path.read_bytes()
         except FileNotFoundError:
             return None
+        row = parse_row(text)
         if row is None or row["key"] != key:
             set_aside(path, "is no row of this run")
             return None
+        if not trusting and written_checksum(text) is None:
+            raise UserError(f"{path}: {edited_row(key)}. Restore it, or remove the file and run it again")
         return row
 
     def write_row(self, row: Row) -> None:
@@ -113,21 +120,27 @@ class Results:
             there = names_in(path_of(study.name, "").parent)
             for key, head in rows.heads.items():
                 source, target = self.run_dir(key) / ending, path_of(study.name, key)
-                if head["status"] == "done" and (key in new or target.name not in there) and is_own_file(source):
-                    write_if_changed(target, source.read_bytes())
+                if head["status"] == "done" and (key in new or target.name not in there):
+                    content = _checked(source, head["files"], ending)
+                    if content is not None:
+                        write_if_changed(target, content)
         rows.collect()
         return rows
 
     def examples_path(self, study_name: str, key: str) -> Path:
         return self.study_dir(study_name) / "examples" / f"{key}.parquet"
 
-    def examples(self, study_name: str, key: str) -> pd.DataFrame | None:
-        """A run's test images, one row each; None where the file is missing or damaged, which is set aside."""
+    def examples(self, study_name: str, key: str, checksums: Mapping[str, str] | None = None) -> pd.DataFrame | None:
+        """A run's test images, one row each; None where the file is missing or damaged, which is set aside.
+
+        `checksums`: what the run's row says under `files`.
+        """
         path = self.examples_path(study_name, key)
-        if not path.is_file():
+        content = _checked(path, checksums, "examples.parquet")
+        if content is None:
             return None
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(io.BytesIO(content))
         except Exception:  # pyarrow raises its own, OSError and others for damaged files
             set_aside(path, "can't be read as an example file")
             return None
@@ -135,14 +148,32 @@ class Results:
     def history_path(self, study_name: str, key: str) -> Path:
         return self.study_dir(study_name) / "histories" / f"{key}.jsonl"
 
-    def history(self, study_name: str, key: str) -> pd.DataFrame | None:
+    def history(self, study_name: str, key: str, checksums: Mapping[str, str] | None = None) -> pd.DataFrame | None:
         """A run's epochs, one row each; None where the file is missing or damaged, which is set aside."""
         path = self.history_path(study_name, key)
-        try:
-            lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-            return pd.DataFrame([{name: line[name] for name in HISTORY} for line in lines]).astype(HISTORY)
-        except FileNotFoundError:
+        content = _checked(path, checksums, "history.jsonl")
+        if content is None:
             return None
+        try:
+            lines = [json.loads(line) for line in content.splitlines()]
+            return pd.DataFrame([{name: line[name] for name in HISTORY} for line in lines]).astype(HISTORY)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             set_aside(path, "can't be read as a history")
             return None
+
+
+def _checked(path: Path, checksums: Mapping[str, str] | None, name: str) -> bytes | None:
+    """A file's content; None where it is missing, or set aside: a link, or not what the run's row says."""
+    if path.is_symlink():
+        set_aside(path, "is a link")
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        if os.path.lexists(path):
+            set_aside(path, f"can't be read ({error.strerror})")
+        return None
+    if not is_as_written(content, checksums, name):
+        set_aside(path, "is not as its run wrote it")
+        return None
+    return content

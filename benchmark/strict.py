@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from benchmark.errors import UserError, one_line, unknown
 
+MOST_VALUES = 100_000
+"""In a file, aliases followed: nine lines of nested ones would hold a billion."""
+
 
 class Strict(BaseModel):
     """A part of a file: unknown keys and wrong types are errors, values never change."""
@@ -28,14 +31,27 @@ class Strict(BaseModel):
 def read_yaml(path: Path, shape: str) -> dict[str, Any]:
     """The mapping in a file; `shape` says what it should look like. Raises UserError."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read ({one_line(error)})") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML ({one_line(error)})") from None
+    content = parse_yaml(text, path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: {shape}")
     return content
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """What a text holds. Raises UserError."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where}: not valid YAML ({one_line(error)})") from None
+
+
+def yaml_text(content: dict[str, Any]) -> str:
+    """What parse_yaml reads as it was."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def describe(error: ValidationError) -> str:
@@ -56,16 +72,38 @@ def describe(error: ValidationError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, and takes no key twice."""
+    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 does, takes no key twice and no text that is endless to tell."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        if _count_values(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"holds more than {MOST_VALUES:,} values", node.start_mark
+            )
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
+        known = set[str]()
+        for key in (self.construct_object(key, deep=True) for key, _ in node.value):
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", node.start_mark)
-            if keys.count(key) > 1:
+            if key in known:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+            known.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Of a node and all below it, those of an alias as often as it stands; beyond measure where one refers to itself."""
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [each for pair in parts for each in pair] if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(node)]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that _Loader would take for numbers, and no others."""
 
 
 # YAML 1.1 reads 72:00:00 as a number to the base of 60, and 1e-4 as text.
@@ -74,9 +112,10 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"[-+]?((\d[\d_]*\.[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))"
     r"|\.(nan|NaN|NAN)",
 }
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern in _NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(f"^({_pattern})$"), list("-+.0123456789"))
+for _reads_or_writes in (_Loader, _Dumper):
+    _reads_or_writes.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for _tag, _pattern in _NUMBERS.items():
+        _reads_or_writes.add_implicit_resolver(_tag, re.compile(f"^({_pattern})$"), list("-+.0123456789"))

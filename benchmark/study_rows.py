@@ -17,8 +17,8 @@ import pandas as pd
 
 from benchmark.errors import UserError
 from benchmark.files import Stamp, names_in, set_aside, stamp_of, warn, warn_once, write_atomically
-from benchmark.row_cache import NO_STAMP, PLACES, KnownRows
-from benchmark.rows import Row, checksum, parse_row, row_line, written_checksum
+from benchmark.row_cache import NO_STAMP, PARTS, PLACES, KnownRows
+from benchmark.rows import Row, checksum, edited_row, parse_row, row_line, written_checksum
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class StudyRows(Mapping[str, Row]):
     def __init__(self, runs_folder: Path, study_folder: Path, keys: Sequence[str], trusting: bool = False) -> None:
         self._runs_folder = runs_folder
         self.path = study_folder / "rows.jsonl"
-        self._known = KnownRows(study_folder / ".rows.parquet")
+        self._known = KnownRows(study_folder / ".rows.cache")
         self._stamps: dict[str, Stamp] = {}
         self._num_looked = self._damaged = 0
         self._begun = names_in(runs_folder)
@@ -73,12 +73,12 @@ class StudyRows(Mapping[str, Row]):
 
     @functools.cached_property
     def heads(self) -> dict[str, Row]:
-        """Rows without options and numbers: key, status, reason, failure, finished, environment, data."""
+        """Rows without options and numbers: key, status, reason, failure, finished, environment, data, files."""
         texts, parse = self._known.texts, functools.cache(json.loads)
 
         return {
             key: {name: texts[name][found.line] for name in ("key", "status", "reason", "failure", "finished")}
-            | {name: parse(texts[name][found.line]) for name in ("environment", "data")}
+            | {name: parse(texts[name][found.line]) for name in PARTS}
             for key, found in self._chosen.items()
         }
 
@@ -214,7 +214,7 @@ class StudyRows(Mapping[str, Row]):
         others = len(here) + len(collected) - 1
         more = f" (and {others} more)" if others else ""
         return (
-            f"{path}: the row of {key}{more} is not as its run wrote it: its checksum is missing or that of other content. "
+            f"{path}: {edited_row(f'{key}{more}')}. "
             f"Restore it, or remove {what} and run it again: python -m benchmark.sweep {self.path.parent.name}"
         )
 

@@ -8,14 +8,13 @@ python -m benchmark.sweep cifar100-resnet18 --on slurm --cluster slurm/clusters/
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from benchmark.config import Run, Study, expand, load_study
 from benchmark.endings import RETRIES
-from benchmark.errors import UserError, WorkError, exit_code
+from benchmark.errors import Parser, UserError, WorkError, exit_code
 from benchmark.forecast import Forecaster
 from benchmark.here import describe_end, study_forecaster, train
-from benchmark.machine import Machine, add_machine_options, machine_from, minutes, positive
+from benchmark.machine import Machine, add_machine_options, machine_from, minutes, named_path, positive
 from benchmark.states import FINISHED, QUEUED, RUNNING, RunState, run_states, to_do
 from benchmark.store import Results
 from benchmark.views import count_states, describe_unfinished, say, status_lines, watch
@@ -45,13 +44,11 @@ def main() -> int:
     return sweep(study, results, machine, arguments.workers, arguments.retry, arguments.time_limit)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmark.sweep", description=__doc__)
     parser.add_argument("study", help="a packaged study or a YAML file")
     parser.add_argument("--on", choices=["local", "slurm"], default="local", help="where to run (default: local)")
-    parser.add_argument("--cluster", type=Path, metavar="FILE", help="the cluster's profile, with --on slurm")
+    parser.add_argument("--cluster", type=named_path, metavar="FILE", help="the cluster's profile, with --on slurm")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="print what would run and its predicted cost; run nothing")
     what.add_argument("--status", action="store_true", help="list the state of every run")
@@ -246,6 +243,7 @@ def _planned(name_or_path: str, results: Results) -> Study:
 def _prepare(study: Study, todo: list[Run], machine: Machine, *, here: bool) -> None:
     """Read every data set once, so that what is missing or doesn't fit is said before anything starts."""
     from benchmark.data.load import load
+    from benchmark.plan import check_batch_size
     from benchmark.run import planned, torch_device
 
     if here:
@@ -253,11 +251,8 @@ def _prepare(study: Study, todo: list[Run], machine: Machine, *, here: bool) -> 
     for task in {run.task.model_dump_json(): run.task for run in todo}.values():
         num_train = len(load(task, machine.location).train)
         for run in todo:
-            if run.task == task and run.recipe.batch_size > num_train:
-                raise UserError(
-                    f"{study.name}: {run.label}: batch_size {run.recipe.batch_size} is larger than "
-                    f"the {num_train} training images of {task.dataset}"
-                )
+            if run.task == task:
+                check_batch_size(run, num_train)
     for run in {run.label + run.task.model_dump_json(): run for run in todo}.values():
         if run.recipe.budget != "epochs":
             planned(run)

@@ -4,7 +4,6 @@ Nothing is drawn from a generator that outlives a step, so a run that is killed 
 with the weights, bit for bit on a CPU, of one that was not.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,6 @@ from benchmark.method import Done, Method, Stage
 from benchmark.plan import Images, planned_stages
 from benchmark.progress import Progress
 from benchmark.seeding import derive, seed_device, seeded
-from benchmark.store import write_atomically
 from benchmark.task import make_task
 
 MONITORED_IMAGES = 1000
@@ -63,7 +61,8 @@ class Trainer:
         self.recipe, self.compiles = run.recipe, compiles(run.recipe, device)
         self.checkpoint_seconds, self.report, self.should_stop = checkpoint_seconds, report, should_stop
         self.predictor = Predictor(method, data, device, self.recipe.precision, self.recipe.channels_last)
-        self.monitored = _first_images(data.validation if len(data.validation) else data.train)
+        watched = data.validation if len(data.validation) else data.train
+        self.monitored = Split(watched.images_NHWC[:MONITORED_IMAGES], watched.labels_N[:MONITORED_IMAGES])
         self.ledger = Ledger()
         self.clock = Clock(device)
         self.task = make_task(run, data.num_classes, data.image_shape, device, self._train_batch)
@@ -77,16 +76,17 @@ class Trainer:
             path = self.folder / "weights" / f"{stage.name}.state"
             network = self._started(stage, done)
             state = self._load(path)
-            if state is not None:
+            if state is not None and self._fits(path, {"stage": stage.name} | state, stage, network):
                 network.load_state_dict(state["network"])
                 self._restore(state["ledger"])
             else:
                 self._train_stage(stage, network, done)
                 with self.clock.section("checkpoint"):
-                    checkpoint.save(path, self._state(network))
+                    checkpoint.save(path, self._state(network) | {"stage": stage.name})
                 (self.folder / "checkpoint.state").unlink(missing_ok=True)
             release(network)
             done[stage.name] = network.eval()
+        self.ledger.write_history(self.folder)  # whatever became of an earlier process's
         return done
 
     def stream(self, name: str, batch_size: int) -> Stream:
@@ -224,8 +224,7 @@ class Trainer:
             }
         )
         self.ledger.epoch_loss = 0.0
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.ledger.history)
-        write_atomically(self.folder / "history.jsonl", lambda file: file.write(lines.encode()))
+        self.ledger.write_history(self.folder)
 
     def _report(self, stage: Stage, step: int, total: int, steps_per_epoch: int, images_per_second: float) -> None:
         ended = self.ledger.history[-1] if self.ledger.history else None
@@ -259,9 +258,14 @@ class Trainer:
 
     def _load(self, path: Path) -> dict[str, Any] | None:
         state = checkpoint.load(path, key=self.run.key, device=self.device)
-        if state is not None and state["data"] != self.data.fingerprint:
+        if state is not None and state.get("data", self.data.fingerprint) != self.data.fingerprint:
             raise UserError(f"{path}: trained on other images than {self.run.task.dataset} holds now; move it away")
         return state
+
+    def _fits(self, path: Path, state: dict[str, Any], stage: Stage, network: nn.Module, **more: Any) -> bool:
+        like = self._state(network) | {"stage": stage.name} | more
+        like["ledger"]["history"] = []
+        return checkpoint.fits(path, state, like)
 
     def _restore(self, ledger: dict[str, Any]) -> None:
         self.ledger = Ledger(**ledger)
@@ -269,8 +273,11 @@ class Trainer:
 
     def _resume(self, stage: Stage, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Load the checkpoint of this stage, if there is one; the step to go on with."""
-        state = self._load(self.folder / "checkpoint.state")
-        if state is None or state["stage"] != stage.name:
+        path = self.folder / "checkpoint.state"
+        state = self._load(path)
+        if state is None or state.get("stage") != stage.name:
+            return 0
+        if not self._fits(path, state, stage, network, step=0, optimizer=optimizer.state_dict()):
             return 0
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
@@ -288,7 +295,3 @@ def _chunks(first: int, total: int, steps_per_epoch: int, size: int, first_alone
             stop = start + 1
         yield range(start, min(stop, total))
         start = min(stop, total)
-
-
-def _first_images(split: Split) -> Split:
-    return Split(split.images_NHWC[:MONITORED_IMAGES], split.labels_N[:MONITORED_IMAGES])

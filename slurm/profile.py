@@ -41,7 +41,7 @@ Line = Annotated[str, AfterValidator(_one_line)]
 class Needs(Strict):
     """What replaces a profile's values for runs that ran out of memory."""
 
-    memory_gb: float | None = Field(default=None, ge=0.1)
+    memory_gb: float | None = Field(default=None, ge=0.1, le=1e6)
     partition: Line | None = None
     constraint: Line | None = None
 
@@ -56,16 +56,21 @@ class Profile(Strict):
     gpus: int = Field(default=1, ge=0, le=64, description="per task")
     cpus: int = Field(default=4, ge=1, le=1024, description="per task")
     memory_gb: float | None = Field(
-        default=None, ge=0.1, description="of the host, per task; null: the cluster's default"
+        default=None, ge=0.1, le=1e6, description="of the host, per task; null: the cluster's default"
     )
     time_limit_minutes: int = Field(ge=1, le=60 * 24 * 366, description="of one task; at it a run goes on in a new one")
     margin: float | None = Field(
-        default=1.5, ge=1, description="tasks get their predicted time times this; null: always time_limit_minutes"
+        default=1.5,
+        ge=1,
+        le=100,
+        description="tasks get their predicted time times this; null: always time_limit_minutes",
     )
     signal_seconds: int = Field(default=90, ge=10, le=3600, description="before the limit, for saving checkpoints")
     requeue: bool = Field(default=True, description="back into the queue at time limit, preemption and node failure")
-    array_parallelism: int = Field(default=64, ge=1, description="tasks at once, over all arrays of a submission")
-    runs_per_task: int = Field(default=1, ge=1, description="short runs of one task, one after another")
+    array_parallelism: int = Field(
+        default=64, ge=1, le=10**6, description="tasks at once, over all arrays of a submission"
+    )
+    runs_per_task: int = Field(default=1, ge=1, le=10**6, description="short runs of one task, one after another")
     parallel_runs: int = Field(default=1, ge=1, description="of these so many side by side, on one GPU if there is one")
     setup: list[Line] = Field(default=[], description="lines of shell before Python: modules, environments")
     sbatch: dict[str, Line | int | bool] = Field(
@@ -75,7 +80,7 @@ class Profile(Strict):
     python: Line | None = Field(default=None, description="default: the one that submits")
     device: Line | None = Field(default=None, description="as rows name it, for predictions: NVIDIA H200")
     training_tflops: float | None = Field(
-        default=None, gt=0, description="10^12 counted training FLOPs per second, where no earlier run tells"
+        default=None, ge=1e-6, le=1e9, description="10^12 counted training FLOPs per second, where no earlier run tells"
     )
     retry_oom: Needs = Needs()
     check_results_folder: bool = Field(default=True, description="let a node look for the results folder first")

@@ -3,7 +3,6 @@
 python -m slurm.task STUDY      a worker of a plain job array (slurm/sweep.sbatch): takes whatever is missing
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 from benchmark.config import Run, expand
 from benchmark.endings import Ending, write_ending
-from benchmark.errors import WorkError, exit_code
+from benchmark.errors import Parser, WorkError, exit_code
 from benchmark.lock import is_held, this_job
 from benchmark.machine import Machine, add_machine_options, machine_from, positive
 from benchmark.progress import read_progress
@@ -135,9 +134,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # it would end the task while it starts
-    parser = argparse.ArgumentParser(
-        prog="python -m slurm.task", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m slurm.task", description=__doc__)
     parser.add_argument("study", help="a packaged study or a YAML file")
     parser.add_argument("--workers", type=positive, default=1, help="runs side by side in each task (default: 1)")
     add_machine_options(parser)

@@ -16,6 +16,7 @@ from simulated_study import simulate, small_study
 from benchmark.carry import OF_A_RUN, take_in
 from benchmark.config import expand
 from benchmark.errors import UserError
+from benchmark.rows import file_checksum
 from benchmark.run import resolved_study
 from benchmark.store import Results
 
@@ -162,6 +163,64 @@ def test_a_damaged_row_is_left_out(tmp_path: Path) -> None:
     pack(there, tmp_path / "back.tar", [run.key])
     take_in([tmp_path / "back.tar"], here)
     assert not here.run_dir(run.key).exists()
+
+
+def test_a_file_that_is_not_as_its_row_says_leaves_the_run_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = small_study(["single"], seeds=2)
+    there, here = simulate(tmp_path / "there", study), Results(tmp_path / "here")
+    damaged, whole = (run.key for run in expand(study))
+    for key in (damaged, whole):
+        row = there.row(key)
+        assert row is not None
+        content = (there.run_dir(key) / "examples.parquet").read_bytes()
+        there.write_row(row | {"files": {"examples.parquet": file_checksum(content)}})
+    flip(there.run_dir(damaged) / "examples.parquet", 200)
+    pack(there, tmp_path / "back.tar", [damaged, whole])
+    take_in([tmp_path / "back.tar"], here)
+    assert (here.row(damaged), here.row(whole)) == (None, there.row(whole))
+    out, err = capsys.readouterr()
+    assert out == "1 runs brought in, 1 left out: they are here already or damaged\n"
+    assert err == f"warning: {damaged}: its row is missing, or a file of it is damaged; left out\n"
+
+
+def test_a_row_changed_on_the_way_is_left_out(tmp_path: Path) -> None:
+    study = small_study(["single"], seeds=1)
+    there, here = simulate(tmp_path / "there", study), Results(tmp_path / "here")
+    [run] = expand(study)
+    path = there.run_dir(run.key) / "row.json"
+    path.write_bytes(path.read_bytes().replace(b'"test/prob_mean/accuracy":0.', b'"test/prob_mean/accuracy":1.'))
+    pack(there, tmp_path / "back.tar", [run.key])
+    take_in([tmp_path / "back.tar"], here)
+    assert not here.run_dir(run.key).exists()
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["cut between files", "cut within a file", "header", "folder"])
+def test_a_damaged_archive_is_refused_whole(damage: str, tmp_path: Path) -> None:
+    """tarfile takes what it can't read as a header for the end, and says nothing."""
+    study = small_study(["single"], seeds=2)
+    there, here = simulate(tmp_path / "there", study), Results(tmp_path / "here")
+    path = tmp_path / "back.tar"
+    pack(there, path, [run.key for run in expand(study)])
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "header":
+        flip(path, last.offset + 3)
+    else:
+        path.write_bytes(path.read_bytes()[: last.offset if "between" in damage else last.offset_data + 10])
+    with pytest.raises(UserError, match=r"back\.tar: can't be read as an archive \("):
+        take_in([path], here)
+    assert not here.root.exists()
 
 
 @pytest.mark.parametrize("name", ["../row.json", "/tmp/row.json", "runs/../row.json", "runs/key/weights", "study.yaml"])

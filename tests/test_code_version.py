@@ -149,6 +149,12 @@ def test_snapshot_remembers_commit_and_diff(checkout: Path, tmp_path: Path) -> N
     assert json.loads((tmp_path / "code" / "code_version.json").read_text())["commit"] == written.commit
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"commit": "abc"}', "\0"])
+def test_damaged_memory_of_a_snapshot_is_unknown(content: str, tmp_path: Path) -> None:
+    (tmp_path / "code_version.json").write_text(content)
+    assert str(code_version(tmp_path)) == "unknown"
+
+
 def test_snapshot_inside_a_checkout_remembers_too(checkout: Path) -> None:
     """Results often lie inside the checkout."""
     folder = checkout / "results" / "study" / "code"

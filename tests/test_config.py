@@ -1,5 +1,6 @@
 """Study files, the grid they make, and the key of a run."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,20 @@ def test_numbers_are_read_as_yaml_1_2_reads_them(tiny_study: Callable[..., Path]
 def test_study_round_trips_through_its_written_form() -> None:
     study = load_study("quickstart")
     assert Study.model_validate(study.written()) == study
+
+
+@pytest.mark.parametrize(
+    "text", ["1e-4", "1e5", "017", "72:00:00", "true", "~", "<<", "", "a: b", "\x1b", "é", " x\n\ny "]
+)
+def test_a_text_that_looks_like_something_else_stays_text(
+    text: str, tiny_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tiny_study(stem="1e4")  # the name of the study, too
+    path.write_text(path.read_text() + f"title: {json.dumps(text)}\n")
+    study, results = load_study(str(path)), Results(tmp_path)
+    results.write_study(study)
+    assert results.read_study("1e4") == study
+    assert (study.name, study.title) == ("1e4", text)
 
 
 def test_settings_younger_than_the_results_leave_keys_alone() -> None:

@@ -69,6 +69,17 @@ def test_a_form_that_cannot_be_trained_is_not_taken(
     assert "can't be trained on cpu: NYI" in line
 
 
+@pytest.mark.parametrize(
+    "content", ['{"form": -1}', '{"form": true}', '{"form": 2}', '{"form": "1"}', "", "[" * 100_000]
+)
+def test_a_damaged_choice_is_made_again(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "execution.json").write_text(content)
+    seconds = {"sequential": 1.0, "stacked": 2.0}
+    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, data, device: seconds[method.execution])
+    assert choose(tmp_path, a_run("auto")).execution == "sequential"
+    assert json.loads((tmp_path / "execution.json").read_bytes())["form"] == 0
+
+
 def test_a_form_that_is_named_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_training_seconds", lambda *_: pytest.fail("nothing is to be measured"))
     assert choose(tmp_path, a_run("stacked")).execution == "stacked"

@@ -76,7 +76,7 @@ def test_a_ratio_is_of_pairs_and_misses_its_target_clearly() -> None:
 def test_tables_of_many_rows_are_made_cold_and_from_the_cache(tmp_path: Path) -> None:
     write_rows(Results(tmp_path), 100)
     cold, cached = (speed._take_step(step, tmp_path) for step in ("cold", "cached"))
-    assert (tmp_path / "simulated" / ".rows.parquet").is_file()
+    assert (tmp_path / "simulated" / ".rows.cache").is_file()
     assert min(cold["seconds"], cached["seconds"]) > 0
     assert cold["peak_bytes"] > 2**20
 
@@ -86,7 +86,6 @@ def test_wrong_options_are_refused(
     arguments: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["speed", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        speed.main()
-    assert stopped.value.code == 2
-    assert arguments[1] in capsys.readouterr().err.splitlines()[-1]
+    assert exit_code(speed.main) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert arguments[1] in line

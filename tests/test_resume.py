@@ -87,7 +87,7 @@ def repeatable(run: Run, results: Results) -> dict[str, Any]:
     """All that a run leaves behind but for times."""
     folder = results.run_dir(run.key)
     row = json.loads((folder / "row.json").read_text())
-    del row["checksum"], row["measured"], row["finished"]  # times, and what covers them
+    del row["checksum"], row["measured"], row["finished"], row["files"]["history.jsonl"]  # times, and what covers them
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     for entry in history:
         del entry["train_seconds"]

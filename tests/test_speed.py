@@ -30,10 +30,7 @@ Said = Callable[..., tuple[int, str, str]]
 def speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Said:
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["speed", *arguments])
-        try:
-            code = exit_code(main)
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
+        code = exit_code(main)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -156,15 +153,19 @@ def test_damaged_records_are_left_out_and_said(tmp_path: Path, capsys: pytest.Ca
     records.append(tmp_path, [records.record_of(a_run("single"), "this", 1, 1.0)])
     with (tmp_path / records.FILE_NAME).open("a") as file:
         file.write('{"device": "this"\n[]\n')
+        for rate in ("-1.0", "0", "NaN", "Infinity", '"1.0"', "true"):  # runs would take for ever, or no time
+            file.write(
+                f'{{"device": "this", "method": "single", "network": {{}}, "recipe": {{}}, "flops_per_second": {rate}}}\n'
+            )
     assert len(records.read(tmp_path)) == 1
-    assert "2 lines are no speed records" in capsys.readouterr().err
+    assert "8 lines are no speed records" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         (["--methods", "singel"], "unknown method 'singel', did you mean 'single'?"),
-        (["--methods", "{method: "], "is no YAML"),
+        (["--methods", "{method: "], "not valid YAML"),
         (["--network", "{name: wide_resnet, depth: 11}"], "depth must be 6n + 4"),
         (["--dataset", "cifar11"], "unknown data set 'cifar11', did you mean 'cifar1"),
         (["--dataset", "photos"], "can't be measured without its files"),

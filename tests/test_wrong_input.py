@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from simulated_study import simulate
 
 from benchmark import run, sweep
 from benchmark.errors import exit_code
+from benchmark.run import resolved_study
 
 Study = Callable[..., Path]
 
@@ -22,11 +24,7 @@ def said(
 ) -> tuple[int, str]:
     """Exit code and what stood on standard error."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    try:
-        code = exit_code(main)
-    except SystemExit as error:  # argparse
-        code = int(error.code or 0)
-    return code, capsys.readouterr().err
+    return exit_code(main), capsys.readouterr().err
 
 
 STUDIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -105,6 +103,10 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         "methods[0].recipe: unknown key 'epocs'",
     ),
     "nameless method": ({"methods": [{"num_members": 3}]}, "methods[0].method: is missing"),
+    "endless grid": (
+        {"methods": [{"method": "nfe", "sparsity": [i / 1001 for i in range(101)], "num_members": list(range(1, 11))}]},
+        "methods[0]: its lists make a grid of 1,010, larger than 1,000",
+    ),
     "no methods": ({"methods": []}, "methods: list should have at least 1 item"),
     "no seeds": ({"seeds": []}, "seeds: list should have at least 1 item"),
     "same seed twice": ({"seeds": [1, 1]}, "has a value twice"),
@@ -151,6 +153,25 @@ def test_wrong_study(
     assert not list((tmp_path / "results").glob("*/study.yaml"))
 
 
+@pytest.mark.parametrize(("main", "options"), [(sweep.main, ["--dry-run"]), (run.main, ["--index", 0])])
+@pytest.mark.parametrize("batch_size", [201, 10**30])
+def test_a_batch_of_more_images_than_there_are(
+    main: Callable[[], int],
+    options: list[object],
+    batch_size: int,
+    tiny_study: Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = tiny_study(recipe={"batch_size": batch_size})
+    code, err = said(main, capsys, monkeypatch, study, *options, "--results", tmp_path / "results")
+    assert (code, err) == (
+        2, f"error: single: batch_size {batch_size} is larger than the 200 training images of digits\n"
+    )  # fmt: skip
+    assert not list(tmp_path.rglob("row.json"))
+
+
 TEXTS = {
     "no mapping": ("- single\n", "a study is a mapping"),
     "no YAML": ("tasks: [\n", "not valid YAML"),
@@ -158,6 +179,12 @@ TEXTS = {
     "code": ("tasks: !!python/object/apply:os.system ['touch hacked']\n", "not valid YAML"),
     "empty": ("", "a study is a mapping"),
     "binary": ("\x00\x01", "not valid YAML"),
+    "a billion values": (
+        "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
+        "holds more than 100,000 values",
+    ),
+    "of itself": ("tasks: &a [*a]\n", "holds more than 100,000 values"),
+    "deep": ("tasks: " + "[" * 1000 + "]" * 1000, "not valid YAML"),
 }
 
 
@@ -289,8 +316,23 @@ def test_damaged_row_is_set_aside_and_trained_again(
     assert path.with_name("row.json.damaged").exists()
 
 
+def test_a_run_tells_no_number_of_a_row_that_was_changed(
+    tiny_study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = simulate(tmp_path / "results", resolved_study(str(tiny_study())))
+    [path] = results.root.glob("runs/*/row.json")
+    arguments = (tiny_study(), "--index", 0, "--results", results.root)
+    assert said(run.main, capsys, monkeypatch, *arguments) == (0, "")
+    changed = path.read_bytes().replace(b'"test/prob_mean/accuracy":0.', b'"test/prob_mean/accuracy":1.')
+    path.write_bytes(changed)
+    code, err = said(run.main, capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert err.startswith(f"error: {path}: the row of digits-wideresnet10x1-single-s0-")
+    assert "is not as its run wrote it" in err
+    assert path.read_bytes() == changed
+
+
 def test_damaged_line_of_collected_rows_is_left_out(tiny_study: Study, tmp_path: Path, capsys: Any) -> None:
-    from benchmark.run import resolved_study
     from benchmark.store import Results
 
     study, results = resolved_study(str(tiny_study())), Results(tmp_path / "results")

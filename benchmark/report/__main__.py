@@ -16,7 +16,8 @@ import re
 import sys
 from pathlib import Path
 
-from benchmark.errors import UserError, exit_code
+from benchmark.errors import Parser, UserError, exit_code
+from benchmark.machine import named_path
 
 # pandas, matplotlib and jinja are imported where they are needed, so that --help answers at once.
 
@@ -49,12 +50,10 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmark.report", description=__doc__)
     parser.add_argument("study", metavar="STUDY", help="a study that was swept: its name, or that of its YAML file")
-    parser.add_argument("--results", metavar="DIR", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--results", metavar="DIR", type=named_path, default=Path("results"), help="default: results")
     parser.add_argument(
         "--pooling", choices=["prob_mean", "logit_mean"], default="prob_mean",
         help="how members are pooled in headlines and plots; tables show both (default: prob_mean)",

@@ -87,6 +87,8 @@ class TaskResults:
     """The pooling of headlines and plots. Tables name theirs."""
     results: Results
     study_name: str
+    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of the files beside a run's row, by its key."""
 
     def holds(self, source: str) -> bool:
         """Whether any run has a number in this column."""
@@ -141,7 +143,7 @@ class TaskResults:
         told = ["key", *(name for name in entry.runs if str(name).startswith(f"test/{pooling}/"))]
         frames = []
         for row in entry.runs.loc[chosen, told].to_dict("records"):
-            frame = self.results.examples(self.study_name, row["key"])
+            frame = self.results.examples(self.study_name, row["key"], self.checksums.get(row["key"]))
             if frame is None or not len(frame):
                 continue
             if why := why_unfit(frame, row, pooling):
@@ -154,12 +156,17 @@ class TaskResults:
     def _with_examples(self) -> set[str]:
         """Keys of the runs that have an example file; asked for once, and not for each of thousands."""
         folder = self.results.examples_path(self.study_name, "").parent
-        return {name.removesuffix(".parquet") for name in names_in(folder)}
+        there = {name.removesuffix(".parquet") for name in names_in(folder)}
+        if lost := [key for key in self.runs["key"] if key in self.checksums and key not in there]:
+            warn_once(
+                f"{folder}: lacks the example files of {len(lost)} runs, such as {lost[0]}; compared without them"
+            )
+        return there
 
     def histories(self, entry: Entry) -> list[pd.DataFrame]:
         """Epochs of an entry's finished runs, one frame per seed: stage, epoch, loss, accuracy, monitored, train_seconds."""
         keys = entry.runs.loc[entry.runs["status"] == "done", "key"]
-        frames = [self.results.history(self.study_name, key) for key in keys]
+        frames = [self.results.history(self.study_name, key, self.checksums.get(key)) for key in keys]
         return [frame for frame in frames if frame is not None and len(frame)]
 
 
@@ -204,6 +211,7 @@ def gather(
     places_of: dict[int, list[int]] = {}
     for place, run in enumerate(planned):
         places_of.setdefault(id(run.task), []).append(place)  # of equal tasks, runs hold the first
+    checksums = {key: head["files"] for key, head in rows.heads.items() if head["files"]}
     tasks = []
     for name, title, task in _name_tasks(study.tasks):
         places = places_of[id(task)]
@@ -214,7 +222,7 @@ def gather(
         for line, run in enumerate(of_task):
             lines_of.setdefault(run.label, []).append(line)
         entries = [_entry(of_task[lines[0]], styles[label], part.iloc[lines]) for label, lines in lines_of.items()]
-        tasks.append(TaskResults(name, title, task, entries, part, pooling, results, study.name))
+        tasks.append(TaskResults(name, title, task, entries, part, pooling, results, study.name, checksums))
     together = pd.concat([task.runs for task in tasks], ignore_index=True)
     return Gathered(study, rows.heads, together, tasks)
 

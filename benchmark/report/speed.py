@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from benchmark.errors import WorkError, exit_code
+from benchmark.errors import Parser, WorkError, exit_code
 from benchmark.metrics import diversity
 from benchmark.metrics.calibration import ece, ece_adaptive, nll
 from benchmark.metrics.out_of_distribution import mutual_information
@@ -68,12 +68,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report.speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmark.report.speed", description=__doc__)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="default: all")
     parser.add_argument("--rounds", type=_positive, default=7, help="measurements of each way (default: 7)")
     parser.add_argument("--rows", type=_positive, default=10_000, help="of the report (default: 10000)")

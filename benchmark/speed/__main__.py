@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 
 from benchmark import options
 from benchmark.allocator import keep_freed_memory
 from benchmark.config import Study, load_study
 from benchmark.data.catalogue import DATASETS
-from benchmark.errors import UserError, exit_code, unknown
-from benchmark.machine import positive
+from benchmark.errors import Parser, UserError, exit_code, unknown
+from benchmark.machine import check_device, named_path, positive
 from benchmark.networks import NETWORKS
 from benchmark.run import device_name, torch_device
 from benchmark.speed import records
@@ -40,7 +39,7 @@ from benchmark.speed.bench import Bench, Row
 from benchmark.speed.pipeline import pipeline
 from benchmark.speed.subject import subjects
 from benchmark.speed.training import loop, memory, runs, steps
-from benchmark.strict import describe
+from benchmark.strict import describe, parse_yaml
 from benchmark.timing import Spread, short
 from methods import METHODS
 
@@ -66,8 +65,7 @@ SMALL: dict[str, Any] = {
 def main() -> int:
     arguments = _parser().parse_args()
     study = _study(arguments)
-    if arguments.device not in ("auto", "cpu", "cuda") and not arguments.device.removeprefix("cuda:").isdigit():
-        raise UserError(f"--device {arguments.device}: unknown device (allowed: auto, cpu, cuda, cuda:N)")
+    check_device(arguments.device)
     device = torch_device(arguments.device)
     if arguments.clock == "cpu" and device.type != "cpu":
         raise UserError(f"--clock cpu: does not tell the time of {device} (allowed: wall)")
@@ -95,10 +93,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmark.speed", description=__doc__)
     parser.add_argument("study", nargs="?", help="a packaged study or a YAML file (default: a small one, built in)")
     parser.add_argument(
         "--sections", nargs="+", choices=SECTIONS, metavar="SECTION", default=list(SECTIONS),
@@ -116,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's)")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="default: wall")
     parser.add_argument(
-        "--results", type=Path, help="results folder that keeps the rates, for the cost that a sweep's plan predicts"
+        "--results",
+        type=named_path,
+        help="results folder that keeps the rates, for the cost that a sweep's plan predicts",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -124,14 +122,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study(arguments: argparse.Namespace) -> Study:
     """The study that is named, with what the options replace. Raises UserError."""
-    study = load_study(arguments.study) if arguments.study else Study.model_validate({"name": "small"} | SMALL)
+    study = (
+        load_study(arguments.study) if arguments.study is not None else Study.model_validate({"name": "small"} | SMALL)
+    )
     content = study.written()
     task, recipe = content["tasks"][0], content["recipe"]
-    if arguments.dataset:
+    if arguments.dataset is not None:
         if arguments.dataset not in DATASETS:
             raise UserError(f"--dataset: {unknown('data set', arguments.dataset, DATASETS)}")
         task |= {"dataset": arguments.dataset, "folder": None, "image_size": None, "out_of_distribution": []}
-    if arguments.network:
+    if arguments.network is not None:
         task["network"] = _yaml("--network", arguments.network)
     if arguments.methods:
         content["methods"] = [_yaml("--methods", text) for text in arguments.methods]
@@ -147,10 +147,7 @@ def _study(arguments: argparse.Namespace) -> Study:
 
 
 def _yaml(option: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{option} {text!r}: is no YAML (allowed: what a study file holds there)") from None
+    return parse_yaml(text, f"{option} {text!r}")
 
 
 def _shown(section: str, rows: Iterator[Row], quietly: bool) -> list[Row]:

@@ -4,6 +4,7 @@ results/speed.jsonl: one line per method of a measurement, appended: device, met
 """
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,9 +47,11 @@ def read(results: Path) -> list[Record]:
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             record = json.loads(line)
-            float(record["flops_per_second"]), record["device"], record["method"], record["network"], record["recipe"]
+            rate, *_ = (record[part] for part in ("flops_per_second", "device", "method", "network", "recipe"))
+            if type(rate) not in (int, float) or not 0 < rate < math.inf:
+                raise ValueError(rate)
             records.append(record)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             num_damaged += 1
     if num_damaged:
         warn(f"{path}: {num_damaged} lines are no speed records; left out")

@@ -10,23 +10,19 @@ daemons that were killed. It takes Debian's packages munge, slurmctld, slurmd an
 slurmdbd, mariadb-server-core and mariadb-client-core.
 """
 
-import argparse
 import json
 import shlex
 import sys
 import time
-from pathlib import Path
 
-from benchmark.errors import UserError, exit_code
-from benchmark.machine import positive
+from benchmark.errors import Parser, UserError, exit_code
+from benchmark.machine import named_path, positive
 from slurm.local_cluster.cluster import Cluster, changed
 from slurm.local_cluster.configuration import Settings
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m slurm.local_cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m slurm.local_cluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     start = verbs.add_parser("start", help="start the cluster, or what of it doesn't run")
     start.add_argument("--nodes", type=positive, help="default: 2")
@@ -40,7 +36,7 @@ def main() -> int:
     verbs.add_parser("status", help="print each daemon's process as JSON; exit code 1 unless all run")
     verbs.add_parser("env", help="print the shell line that leads SLURM's commands to it")
     for verb in verbs.choices.values():
-        verb.add_argument("folder", metavar="DIR", type=Path)
+        verb.add_argument("folder", metavar="DIR", type=named_path)
     arguments = parser.parse_args()
     cluster = Cluster(arguments.folder)
     if arguments.verb == "start":

@@ -45,7 +45,10 @@ class Cluster:
     def settings(self) -> Settings | None:
         """Of the last start; None where there was none."""
         known = _read_json(self._known)
-        return Settings(**(known["settings"] | {"extra": tuple(known["settings"]["extra"])})) if known else None
+        try:
+            return Settings(**(known["settings"] | {"extra": tuple(known["settings"]["extra"])})) if known else None
+        except (KeyError, TypeError):
+            raise UserError(f"{self._known}: is damaged; stop what runs of the cluster and remove the folder") from None
 
     def pids(self) -> dict[str, int | None]:
         """Every daemon's process, None of those that don't live."""
@@ -265,7 +268,10 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _network(known: dict[str, Any] | None) -> Network | None:
-    return Network(**(known["network"] | {"ports": tuple(known["network"]["ports"])})) if known else None
+    try:
+        return Network(**(known["network"] | {"ports": tuple(known["network"]["ports"])})) if known else None
+    except (KeyError, TypeError):
+        return None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

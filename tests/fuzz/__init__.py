@@ -1,0 +1,1 @@
+"""Near-valid input and damaged files, generated: python -m tests.fuzz --help."""
