@@ -2,8 +2,8 @@
 
 import json
 import math
+import shutil
 import statistics
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from benchmark.data.load import TaskData
 from benchmark.files import warn, write_atomically
 from benchmark.method import Method
 from benchmark.speed.subject import Driven, Subject
+from benchmark.temporary import temporary
 from benchmark.timing import in_turns
 
 ROUNDS = 3
@@ -33,7 +34,7 @@ def fastest(run: Run, method: Method, data: TaskData, folder: Path, device: torc
             return forms[form]
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         pass  # not chosen yet, or not to be read: no weights are lost by choosing again, only found under other names
-    seconds = [_seconds_or_never(run, form, data, device) for form in forms]
+    seconds = [_seconds_or_never(run, form, data, folder, device) for form in forms]
     chosen = seconds.index(min(seconds))
     told = [each if each < math.inf else None for each in seconds]
     content = json.dumps({"form": chosen, "seconds": told}).encode()
@@ -41,20 +42,22 @@ def fastest(run: Run, method: Method, data: TaskData, folder: Path, device: torc
     return forms[chosen]
 
 
-def _seconds_or_never(run: Run, form: Method, data: TaskData, device: torch.device) -> float:
+def _seconds_or_never(run: Run, form: Method, data: TaskData, folder: Path, device: torch.device) -> float:
     """Infinite for a form that can't be trained here, as stacked networks on a GPU by torch 2.11."""
     try:
-        return _training_seconds(run, form, data, device)
+        return _training_seconds(run, form, data, folder, device)
     except (RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         warn(f"{run.label}: one of the forms of execution: auto can't be trained on {device}: {reason}")
         return math.inf
 
 
-def _training_seconds(run: Run, method: Method, data: TaskData, device: torch.device) -> float:
+def _training_seconds(run: Run, method: Method, data: TaskData, folder: Path, device: torch.device) -> float:
     """Of all stages, from a few steps of each kind; one form at a time is in memory."""
-    with tempfile.TemporaryDirectory(prefix="execution-") as folder:
-        subject = Subject(run, method, data, Path(folder), device)
+    trial = temporary(folder / "execution")
+    trial.mkdir(parents=True)
+    try:
+        subject = Subject(run, method, data, trial, device)
         total = 0.0
         for driven in subject.driven:
 
@@ -65,4 +68,6 @@ def _training_seconds(run: Run, method: Method, data: TaskData, device: torch.de
 
             [seconds] = in_turns({"step": step}, ROUNDS).values()
             total += driven.num_steps * statistics.median(seconds)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
     return total

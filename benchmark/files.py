@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from benchmark.temporary import temporary
+
 Stamp = tuple[int, int, int, int]
 """Time of the last change of content and of anything, size and inode: a file with an equal stamp was not changed."""
 
@@ -18,18 +20,18 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], durable: b
     Raises OSError, with the file's name. `durable=False` leaves out fsync, for files that may be lost with the machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary(path)
     try:
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:  # never through a link that somebody put there
+        unfinished.unlink(missing_ok=True)
+        with open(unfinished, "xb") as file:  # never through a link that somebody put there
             write(file)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(unfinished, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
@@ -64,7 +66,7 @@ def warn_once(message: str) -> None:
     warn(message)
 
 
-def stamp_of(path: str | Path) -> Stamp | None:
+def stamp_of(path: str | Path | int) -> Stamp | None:
     """None where there is no file."""
     try:
         found = os.stat(path)

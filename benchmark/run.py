@@ -39,6 +39,7 @@ from benchmark.progress import Reporter, reporter
 from benchmark.rows import CHECKED_FILES, file_checksum
 from benchmark.store import Results, Row, write_atomically
 from benchmark.strict import yaml_text
+from benchmark.temporary import clear
 from benchmark.trainer import NonFiniteLossError, Stopped, Trainer
 from methods import METHODS
 
@@ -81,6 +82,7 @@ def execute(run: Run, results: Results, machine: Machine, report: Reporter, retr
         if row is not None and not (retry_before and row["status"] == "failed" and row["finished"] <= retry_before):
             return row
         forget_ending(folder)
+        clear(folder, folder / "weights")
         if machine.threads:
             torch.set_num_threads(machine.threads)
         device = torch_device(machine.device)

@@ -23,11 +23,15 @@ from benchmark.files import names_in, set_aside, warn, write_atomically, write_i
 from benchmark.rows import Row, edited_row, is_as_written, parse_row, row_line, written_checksum
 from benchmark.strict import yaml_text
 from benchmark.study_rows import StudyRows
+from benchmark.temporary import clear, temporary
 
 __all__ = ["Results", "Row", "parse_row", "set_aside", "warn", "write_atomically"]
 
 HISTORY = {"stage": str, "epoch": int, "loss": float, "accuracy": float, "monitored": str, "train_seconds": float}
 """Columns of a run's history."""
+
+FOLDERS = ("examples", "histories", "report", "report/tables", "report/plots")
+"""In a study's folder."""
 
 
 class Results:
@@ -43,8 +47,8 @@ class Results:
         return self.root / name
 
     def create(self) -> None:
-        """Make the folder and see that it can be written. Raises UserError."""
-        probe = self.root / "runs" / f".probe-{os.getpid()}"
+        """Make the folder, see that it can be written, and clear away what was left in it. Raises UserError."""
+        probe = temporary(self.root / "runs" / "probe")
         try:
             write_atomically(probe, lambda file: file.write(b"\0" * 65536))
             probe.unlink()
@@ -52,6 +56,7 @@ class Results:
             with contextlib.suppress(OSError):
                 probe.unlink()
             raise UserError(f"results folder {self.root}: can't be written ({error.strerror})") from None
+        clear(self.root, self.root / "runs")
 
     def write_study(self, study: Study) -> None:
         text = yaml_text(study.written())
@@ -125,6 +130,8 @@ class Results:
                     if content is not None:
                         write_if_changed(target, content)
         rows.collect()
+        study_dir = self.study_dir(study.name)
+        clear(study_dir, *(study_dir / part for part in FOLDERS))
         return rows
 
     def examples_path(self, study_name: str, key: str) -> Path:

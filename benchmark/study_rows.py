@@ -4,9 +4,12 @@ A row whose checksum is missing or not its own was edited by hand. It is never s
 report refuses it, and a sweep, which must tell what is done, takes it for what it says and warns.
 """
 
+import contextlib
 import functools
+import io
 import json
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +46,8 @@ class StudyRows(Mapping[str, Row]):
         self.path = study_folder / "rows.jsonl"
         self._known = KnownRows(study_folder / ".rows.cache")
         self._stamps: dict[str, Stamp] = {}
-        self._num_looked = self._damaged = 0
+        self._num_looked, self._damaged = 0, 0
         self._begun = names_in(runs_folder)
-        self._collected_stamp = stamp_of(self.path)
         self._collected = self._find_collected()
         self._here = self._find_here(keys)
         if edited := self._edited():
@@ -58,9 +60,7 @@ class StudyRows(Mapping[str, Row]):
 
     def __getitem__(self, key: str) -> Row:
         found = self._chosen[key]
-        with open(self.path if found.offset >= 0 else self._row_path(key), "rb") as file:
-            file.seek(max(found.offset, 0))
-            row = parse_row(file.readline() if found.offset >= 0 else file.read())
+        row = parse_row(self._line(found.offset) if found.offset >= 0 else self._row_path(key).read_bytes())
         if row is None:
             raise KeyError(key)
         return row
@@ -102,6 +102,9 @@ class StudyRows(Mapping[str, Row]):
 
         Rows that the grid no longer holds stay in the file: a changed study loses nothing.
         """
+        if stamp_of(self.path) != self._collected_stamp:  # another process has collected meanwhile
+            self._collected = self._find_collected()
+            self._chosen = self._choose([*self._chosen])
         new = {key for key in self.newly_found() if key not in self._collected or self._collected[key].intact}
         if not new and not self._damaged:
             return
@@ -111,27 +114,38 @@ class StudyRows(Mapping[str, Row]):
         def write(file: BinaryIO) -> None:
             nonlocal inode
             inode = os.fstat(file.fileno()).st_ino
-            with open(self.path if self._collected else os.devnull, "rb") as before:
-                for key in sorted(new | self._collected.keys()):
-                    offsets[key] = file.tell()
-                    if key in new:
-                        file.write(_one_line(self._row_path(key).read_bytes()))
-                    else:
-                        before.seek(self._collected[key].offset)
-                        file.write(before.readline().rstrip(b"\n") + b"\n")
+            for key in sorted(new | self._collected.keys()):
+                offsets[key] = file.tell()
+                row = self._row_path(key).read_bytes() if key in new else self._line(self._collected[key].offset)
+                file.write(_one_line(row) if key in new else row.rstrip(b"\n") + b"\n")
 
         write_atomically(self.path, write)
+        self._open_collected()
+        if self._collected_stamp is None or self._collected_stamp[-1] != inode:  # another process has done so again
+            self._collected, self._chosen = self._find_collected(), self._choose([*self._chosen])
+            return
         for key, offset in offsets.items():
             line = (self._here if key in new else self._collected)[key].line
             self._collected[key] = Found(line, key in new or self._collected[key].intact, offset)
         self._chosen, self._damaged = self._choose([*self._chosen]), 0
-        stamp = stamp_of(self.path)
-        if stamp is not None and stamp[-1] == inode:  # else another process collected meanwhile
-            self._collected_stamp = stamp
-            self._remember()
+        self._remember()
+
+    def _open_collected(self) -> None:
+        """Held open: offsets are those of one file, whatever another process replaces it by."""
+        self._file: BinaryIO = io.BytesIO()
+        self._collected_stamp = None
+        with contextlib.suppress(FileNotFoundError):
+            self._file = open(self.path, "rb")  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+            self._collected_stamp = stamp_of(self._file.fileno())
+
+    def _line(self, offset: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.readline()
 
     def _find_collected(self) -> dict[str, Found]:
-        known = self._known
+        self._open_collected()
+        known, self._damaged = self._known, 0
         if self._collected_stamp is None:
             return {}
         if known.collected == self._collected_stamp:
@@ -142,13 +156,12 @@ class StudyRows(Mapping[str, Row]):
                 if offset >= 0
             }
         found, offset = {}, 0
-        with open(self.path, "rb") as file:
-            for text in file:
-                if (row := self._look(text)) is None:
-                    self._damaged += 1
-                else:
-                    found[known.texts["key"][row.line]] = Found(row.line, row.intact, offset)
-                offset += len(text)
+        for text in self._file:
+            if (row := self._look(text)) is None:
+                self._damaged += 1
+            else:
+                found[known.texts["key"][row.line]] = Found(row.line, row.intact, offset)
+            offset += len(text)
         if self._damaged:
             content = self.path.read_bytes()
             write_atomically(self.path.with_name("rows.jsonl.damaged"), lambda file: file.write(content))

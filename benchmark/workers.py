@@ -7,6 +7,7 @@ and its crash ends nobody else. A worker has its own GPU, or its share of the CP
 import contextlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import select
 import signal
@@ -30,6 +31,8 @@ from benchmark.store import Results
 SECONDS_BEFORE_ASKING_AGAIN = 1.0
 """For a run that another sweep is at."""
 MOST_FAILED_STARTS = 5
+UNSEEN = 255
+"""What multiprocessing says of any process whose server was killed, though it may live."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,17 @@ class Worker:
     run: Run
     process: ForkServerProcess
     outcome: Connection
+    """Where the process says what came of the run; closed when the process ends, which alone tells of that for certain."""
     slot: int
+
+    @property
+    def has_ended(self) -> bool:
+        return self.outcome.poll()
+
+    def ask_to_stop(self) -> None:
+        assert self.process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGTERM)
 
 
 @dataclass
@@ -87,15 +100,14 @@ class Pool:
         raises after the runs under way have saved their state.
         """
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["benchmark.run"])
-        _start_forkserver()
+        context.set_forkserver_preload(["benchmark.fork_server"])
         queue, not_before = deque(runs), dict.fromkeys((run.key for run in runs), 0.0)
         outcomes: list[Outcome] = []
         previous = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
         try:
             while (queue or self._workers) and self.stopped_by is None:
                 self._fill(context, queue, not_before)
-                wait([worker.process.sentinel for worker in self._workers], timeout=0.5)
+                wait([worker.outcome for worker in self._workers], timeout=0.5)
                 self.on_wait()
                 for outcome in self._ended():
                     if outcome.state == "wrong":
@@ -143,9 +155,10 @@ class Pool:
                 target=_work, args=(run, self.results, *self._share(slot), self.retry_before, sender)
             )
             try:
+                _start_forkserver()
                 process.start()
             except (EOFError, OSError):
-                self._restart_forkserver(run)
+                self._count_failed_start(run)
                 queue.appendleft(run)
                 return
             self._failed_starts = 0
@@ -164,21 +177,25 @@ class Pool:
         return replace(self.machine, threads=threads), gpu
 
     def _ended(self) -> list[Outcome]:
-        ended = [worker for worker in self._workers if not worker.process.is_alive()]
+        ended = [worker for worker in self._workers if worker.has_ended]
         self._workers = [worker for worker in self._workers if worker not in ended]
         return [self._outcome(worker) for worker in ended]
 
     def _outcome(self, worker: Worker) -> Outcome:
-        worker.process.join()
+        said = None
         with contextlib.suppress(EOFError):
-            state, reason = worker.outcome.recv()
-            return Outcome(worker.run, state, reason)
+            said = worker.outcome.recv()
+        worker.process.join()  # until then it may hold memory of its GPU
+        if said is not None:
+            return Outcome(worker.run, *said)
         code = worker.process.exitcode or 0
         folder = self.results.run_dir(worker.run.key)
         if self._ran_out_of_memory():
             write_ending(folder, Ending("oom_host", final=True, job=this_job()))
             return Outcome(worker.run, "crashed", "out of memory on host; --retry oom tries it again")
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == UNSEEN:
+            how = "killed"
         write_ending(folder, Ending("error", f"its process was {how}", job=this_job()))
         return Outcome(worker.run, "crashed", f"its process was {how}; the same sweep again goes on with it")
 
@@ -187,7 +204,7 @@ class Pool:
         before, self._oom_kills = self._oom_kills, num_oom_kills()
         return self._oom_kills > before
 
-    def _restart_forkserver(self, run: Run) -> None:
+    def _count_failed_start(self, run: Run) -> None:
         """The server was killed, perhaps before it could serve. Raises WorkError where that is no accident."""
         self._failed_starts += 1
         if self._failed_starts == MOST_FAILED_STARTS:
@@ -196,27 +213,25 @@ class Pool:
                 ending = Ending("oom_host", "before its first step", final=True, job=this_job())
                 write_ending(self.results.run_dir(run.key), ending)
             raise WorkError(f"{run.key}: no process for it can be started: {why}")
-        _start_forkserver()
 
     def _stop(self) -> None:
         """Ask what still runs to save its state, and wait for it."""
-        while self._workers:  # asked again, for a process that was just starting ignores it
+        while self._workers:
             for worker in self._workers:
-                with contextlib.suppress(ProcessLookupError):
-                    worker.process.terminate()
-            wait([worker.process.sentinel for worker in self._workers], timeout=1.0)
-            self._workers = [worker for worker in self._workers if worker.process.is_alive()]
+                worker.ask_to_stop()
+            wait([worker.outcome for worker in self._workers], timeout=1.0)
+            self._workers = [worker for worker in self._workers if not worker.has_ended]
 
 
 def _start_forkserver() -> None:
-    """SLURM, a terminal and `timeout` signal whole groups of processes. The server that forks the runs lets signals pass,
-    so that it lives to tell how they ended; each run listens for itself."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    """SLURM, a terminal and `timeout` signal whole groups of processes. The server that forks the runs holds signals back,
+    so that it lives to tell how they ended; each run listens for itself, to what came before it did so, too."""
+    multiprocessing.resource_tracker.ensure_running()  # else the server starts it, and then lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # inherited by what starts now
     try:
         multiprocessing.forkserver.ensure_running()
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(
@@ -229,6 +244,7 @@ def _work(
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     asked_to_stop = stop_on_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     # Asked for no event, a pipe's writing end still tells when the reading end is gone, and with it the sweep.
     sweep = select.poll()
     sweep.register(outcome.fileno(), 0)

@@ -41,7 +41,7 @@ def test_the_faster_form_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked_seconds: float, form: str
 ) -> None:
     seconds = {"sequential": 1.0, "stacked": stacked_seconds}
-    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, data, device: seconds[method.execution])
+    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, *_: seconds[method.execution])
     assert choose(tmp_path, a_run("auto")).execution == form
 
 
@@ -49,6 +49,7 @@ def test_a_run_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     first = choose(tmp_path, a_run("auto"))
     monkeypatch.setattr(execution, "_training_seconds", lambda *_: pytest.fail("was chosen before"))
     assert choose(tmp_path, a_run("auto")) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["execution.json"]
     assert min(json.loads((tmp_path / "execution.json").read_bytes())["seconds"]) > 0
 
 
@@ -75,7 +76,7 @@ def test_a_form_that_cannot_be_trained_is_not_taken(
 def test_a_damaged_choice_is_made_again(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "execution.json").write_text(content)
     seconds = {"sequential": 1.0, "stacked": 2.0}
-    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, data, device: seconds[method.execution])
+    monkeypatch.setattr(execution, "_training_seconds", lambda run, method, *_: seconds[method.execution])
     assert choose(tmp_path, a_run("auto")).execution == "sequential"
     assert json.loads((tmp_path / "execution.json").read_bytes())["form"] == 0
 

@@ -1,5 +1,8 @@
 """Runs on this machine within a time limit: what is started, in which order, and what is left out."""
 
+import multiprocessing.forkserver
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +21,7 @@ from benchmark.machine import Machine
 from benchmark.progress import Progress, Reporter
 from benchmark.run import device_name, resolved_study
 from benchmark.store import Results
-from benchmark.workers import Pool
+from benchmark.workers import Pool, _start_forkserver
 
 MACHINE = Machine(Location(offline=True), device="cpu", threads=1)
 STUDY = small_study(methods=["single", {"method": "mimo", "num_members": 2}])
@@ -64,6 +67,24 @@ def study_and_results(tmp_path: Path) -> tuple[Study, Results]:
     results = Results(tmp_path / "results")
     results.write_study(STUDY)
     return STUDY, results
+
+
+def test_a_run_that_is_asked_to_stop_before_it_listens_stops(tiny_study: Callable[..., Path], tmp_path: Path) -> None:
+    [run] = expand(resolved_study(str(tiny_study())))
+    pool = pool_of(Results(tmp_path / "results"), 2, lambda _: None)
+    pool.on_start = lambda _: pool._workers[-1].ask_to_stop()
+    assert [outcome.state for outcome in pool.carry_out([run])] == ["stopped"]
+
+
+def test_a_signal_that_comes_while_the_fork_server_is_started_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[int] = []
+    previous = signal.signal(signal.SIGUSR2, lambda number, _: came.append(number))
+    monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", lambda: os.kill(os.getpid(), signal.SIGUSR2))
+    try:
+        _start_forkserver()
+    finally:
+        signal.signal(signal.SIGUSR2, previous)
+    assert came == [signal.SIGUSR2]
 
 
 def test_rows_that_come_in_meanwhile_tell_how_long_a_run_takes(study_and_results: tuple[Study, Results]) -> None:

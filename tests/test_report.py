@@ -15,7 +15,7 @@ from test_report_formats import HOSTILE, hostile_study
 
 from benchmark.config import Study, expand
 from benchmark.errors import UserError
-from benchmark.report import plots
+from benchmark.report import plots, write
 from benchmark.report.findings import find
 from benchmark.report.gather import TaskResults, gather
 from benchmark.report.tables import Cell, Table, make_tables
@@ -239,6 +239,15 @@ def test_command_writes_the_same_bytes_and_imports_no_torch(full: tuple[Study, R
     assert {path.name for path in before if after.get(path) != before[path]} == set()
     assert before.keys() == after.keys()
     assert (folder / "notes.txt").exists()
+
+
+def test_two_reports_at_once_may_remove_the_same_old_file(
+    hand_made: tuple[Study, Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, results = hand_made
+    monkeypatch.setattr(write, "_render", lambda *_: {})
+    monkeypatch.setattr(write, "report_files", lambda folder: [folder / "tables" / "removed_meanwhile.csv"])
+    write_report(results, study)
 
 
 @pytest.mark.parametrize(

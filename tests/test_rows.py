@@ -82,6 +82,33 @@ def test_a_sweep_takes_it_for_what_it_says_and_warns(
     assert "until then it counts as what it says" in capsys.readouterr().err
 
 
+def test_rows_that_another_process_collects_meanwhile_are_neither_lost_nor_taken_for_others(
+    study: Study, results: Results
+) -> None:
+    early, middle, late = sorted(run.key for run in expand(study))
+    rows = {key: results.row(key) for key in (early, middle, late)}
+    path_of = {key: results.run_dir(key) / "row.json" for key in rows}
+    path_of[early].unlink()
+    path_of[middle].unlink()
+    results.collect(study)
+    path_of[late].unlink()  # it is known from the collected rows alone, of which it is the first
+
+    ours = results.rows(study)
+    results.write_row(dict(rows[middle] or {}))
+    results.collect(study)
+    assert ours[late] == rows[late]
+
+    ours = results.rows(study)
+    results.write_row(dict(rows[early] or {}))
+    results.collect(study)
+    assert {key: ours[key] for key in ours} == {key: rows[key] for key in (middle, late)}
+    ours.collect()
+    for path in path_of.values():
+        path.unlink(missing_ok=True)
+    assert dict(results.rows(study)) == rows
+    assert not list(results.study_dir(study.name).glob("*.damaged"))
+
+
 def test_a_cache_never_hides_an_edit(study: Study, results: Results) -> None:
     results.collect(study)
     assert len(results.rows(study)) == 3  # by the cache

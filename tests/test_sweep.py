@@ -5,18 +5,29 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_temporary import killed_while_writing
 
+from benchmark.config import expand
 from benchmark.lock import claim, look
+from benchmark.run import planned, resolved_study
 from benchmark.store import Results
 
 Study = Callable[..., Path]
 DIVERGES = {"learning_rate": 1e30, "schedule": {"name": "constant"}}
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """For $TMPDIR: tmp_path is too long for a socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def command(*arguments: object, module: str = "benchmark.sweep", **options: Any) -> subprocess.Popen[str]:
@@ -54,14 +65,16 @@ def times_trained(run: Path) -> int:
 
 def test_sweep_trains_everything_once_and_ends_with_table_and_report(tiny_study: Study, tmp_path: Path) -> None:
     study, results = tiny_study(methods=["single", "nfe"], seeds=[0, 1]), tmp_path / "results"
+    run = Path("runs", expand(resolved_study(str(study)))[0].key)
+    for place in (run / "row.json", run / "weights/main.state", "tiny/rows.jsonl", "tiny/report/tables/nll.md"):
+        assert killed_while_writing(results / place).exists()
     code, out, err = sweep(study, results, "--workers", 2)
     assert code == 0, err
     assert "nfe-3" in out
     assert (results / "tiny/report/report.html").is_file()
     assert [row["status"] for row in rows_of(results)] == ["done"] * 4
     assert len(list((results / "tiny/examples").iterdir())) == 4
-    for run in runs_in(results):
-        assert not list(run.glob(".*.tmp"))
+    assert not [path for path in results.rglob("*") if path.name.endswith(".tmp")]
 
     before = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/row.json")}
     code, again, err = sweep(study, results)
@@ -128,16 +141,26 @@ def test_crash_of_one_run_ends_that_run_alone(tiny_study: Study, tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_sweep_leaves_nothing_running_and_goes_on(number: int, tiny_study: Study, tmp_path: Path) -> None:
+def test_stopped_sweep_leaves_nothing_running_and_goes_on(
+    number: int, tiny_study: Study, tmp_path: Path, temporary: Path
+) -> None:
     study, results = tiny_study(recipe={"epochs": 100}), tmp_path / "results"
-    process = command(study, "--results", results, "--threads", 1)
+    options = {"env": os.environ | {"TMPDIR": str(temporary)}, "start_new_session": True}
+    process = command(study, "--results", results, "--threads", 1, **options)
     worker = _pid_training(results, "single", process)
-    process.send_signal(number)
+    assert list(temporary.glob("pymp-*/listener-*"))
+    if number == signal.SIGINT:  # as a terminal does
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
     deadline = time.monotonic() + 20
     while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline, "the run goes on without its sweep"
+        time.sleep(0.05)
+    while list(temporary.glob("pymp-*")):
+        assert time.monotonic() < deadline, "the fork server leaves its socket"
         time.sleep(0.05)
     [run] = runs_in(results)
     assert (run / "checkpoint.state").is_file()
@@ -145,6 +168,25 @@ def test_stopped_sweep_leaves_nothing_running_and_goes_on(number: int, tiny_stud
     code, _, err = sweep(study, results)
     assert code == 0, err
     assert (run / "log").read_text().count("main epoch 1/100") == 1, "it began again instead of going on"
+
+
+def test_sweep_goes_on_and_can_be_stopped_when_its_fork_server_was_killed(tiny_study: Study, tmp_path: Path) -> None:
+    """It must not take the run under way for dead, nor wait for it before anything else."""
+    study, results = tiny_study(methods=["single", "nfe"], recipe={"epochs": 200}), tmp_path / "results"
+    process = command(study, "--results", results, "--threads", 1, "--workers", 2)
+    pids = [_pid_training(results, method, process) for method in ("single", "nfe")]
+    server = parent_of(pids[0])
+    assert server not in (1, process.pid)
+    os.kill(server, signal.SIGKILL)
+    time.sleep(1.0)  # twice as long as the sweep takes to notice
+    assert lock_holders(results) == set(pids), "a run ended with the server"
+    process.send_signal(signal.SIGTERM)
+    asked_at = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - asked_at < 10
+    assert not lock_holders(results)
+    assert all((run / "checkpoint.state").is_file() for run in runs_in(results))
 
 
 def test_status_and_dry_run_train_nothing(tiny_study: Study, tmp_path: Path) -> None:
@@ -160,9 +202,6 @@ def test_status_and_dry_run_train_nothing(tiny_study: Study, tmp_path: Path) -> 
 
 
 def test_predicted_training_flops_are_those_counted(tiny_study: Study, tmp_path: Path) -> None:
-    from benchmark.config import expand
-    from benchmark.run import planned, resolved_study
-
     study = tiny_study(methods=["single", {"method": "prune_and_tune", "num_members": 2}, "mixmo"])
     assert sweep(study, tmp_path)[0] == 0
     counted = {row["key"]: row["costs"]["training_flops"] for row in rows_of(tmp_path)}
@@ -184,6 +223,16 @@ def test_one_run_by_its_index(tiny_study: Study, tmp_path: Path) -> None:
     assert code == 0
     assert "another process is at it" in err
     assert Results(tmp_path).row(run.name) is None
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def lock_holders(results: Path) -> set[int]:
+    """Processes that hold a run."""
+    locks = [lock for run in runs_in(results) if (lock := look(run)) is not None and lock.is_held]
+    return {lock.owner.process for lock in locks if lock.owner is not None}
 
 
 def _pid_training(results: Path, method: str, process: subprocess.Popen[str]) -> int:

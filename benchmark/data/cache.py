@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from benchmark.data.readers import Decoded
 from benchmark.data.sources import Location, Source
 from benchmark.store import write_atomically
+from benchmark.temporary import clear
 
 FORMAT_VERSION = 1
 
@@ -84,6 +85,7 @@ def _store(path: Path, name: str, fingerprint: str, decoded: Decoded) -> None:
         "sha256": _contents_sha256(name, decoded),
         "class_names": json.dumps(decoded.class_names),
     }
+    clear(path.parent)
     content = save({"images_NHWC": decoded.images_NHWC, "labels_N": decoded.labels_N}, metadata)
     write_atomically(path, lambda file: file.write(content))
 

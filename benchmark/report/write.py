@@ -62,7 +62,7 @@ def write_report(results: Results, study: Study, pooling: str = "prob_mean", all
             _write(folder / name, content)
         for path in report_files(folder):
             if path.relative_to(folder).as_posix() not in files:
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process may write the report, too
     except OSError as error:
         where = error.filename or results.study_dir(study.name)
         raise UserError(f"{where}: the report can't be written ({error.strerror or error})") from None
