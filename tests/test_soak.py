@@ -142,12 +142,13 @@ def test_full_disk_takes_no_byte_until_it_is_free_again(tmp_path: Path) -> None:
         fault = threading.Thread(target=fill_disk, args=(Attacked(results),))
         fault.start()
         refused = False
-        while fault.is_alive() and not refused:
-            try:
-                (results / "row.json").write_bytes(b"1")
-                (results / "row.json").unlink()
-            except OSError as error:
-                refused = error.errno == errno.ENOSPC
+        with open(results / "row.json", "wb", buffering=0) as row:
+            while fault.is_alive() and not refused:
+                try:
+                    row.write(b"1" * 4096)  # what is given back would be free for the next try
+                    time.sleep(0.01)
+                except OSError as error:
+                    refused = error.errno == errno.ENOSPC
         fault.join()
         assert refused
         (results / "row.json").unlink(missing_ok=True)
