@@ -14,8 +14,10 @@ from benchmark import checkpoint, cost
 from benchmark.errors import WorkError
 from benchmark.machine import Machine
 from benchmark.metrics import score
+from benchmark.run import resolved_study
 from benchmark.speed.bench import Bench, Row
 from benchmark.speed.subject import Driven
+from benchmark.store import Results
 from benchmark.timing import Spread, in_turns, times_as_long
 
 SCORED_IMAGES = 10_000
@@ -95,6 +97,7 @@ COMMANDS = {
 def start_up(bench: Bench) -> Iterator[Row]:
     """Processes of their own: what answers at once, and a run until its first step is done."""
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
+        Results(Path(folder)).write_study(resolved_study("quickstart"))  # as if it had been swept
         ways: dict[str, Callable[[], object]] = {}
         for name, (module, *arguments) in COMMANDS.items():
             results = [] if "--help" in arguments else ["--results", folder]

@@ -15,7 +15,7 @@ from .sweeps import Sweep, send, server_of, workers_of
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2)
 TMPFS_MEGABYTES = 48
-TIMED = ("lock.*", "progress.json", "row.json", "checkpoint.state", "rows.jsonl", ".rows.parquet", "log")
+TIMED = ("lock.*", "progress.json", "row.json", "checkpoint.state", "rows.jsonl", ".rows.cache", "log")
 
 
 class Attacked(Protocol):
