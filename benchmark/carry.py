@@ -6,7 +6,7 @@ python -m benchmark.carry in back/*.tar                                         
 
 `out` packs the code, the data sets' files, wheels, the rows that are there already, and train.sh, which sweeps there and
 packs what came of it (docs/gpu.md). `back` packs what a report needs of each run that ended there: row, example file,
-history and log. `in` puts that beside the runs of this machine; a run that has ended here too stays as it is.
+history and log. `in` puts that beside the runs of this machine; a run that is finished here too stays as it is.
 """
 
 import re
@@ -113,7 +113,7 @@ def take_in(archives: Sequence[Path], results: Results) -> None:
     whole = [key for key in keys if _is_whole(key, found)]
     for key in sorted({*keys} - {*whole}):
         warn(f"{key}: its row is missing, or a file of it is damaged; left out")
-    new = [key for key in whole if not _is_known(results.run_dir(key))]
+    new = [key for key in whole if _is_news(key, found, results)]
     for key in new:
         for part in OF_A_RUN:
             if f"runs/{key}/{part}" in found:
@@ -166,8 +166,13 @@ def _is_whole(key: str, found: dict[str, bytes]) -> bool:
     return all(is_as_written(found[f"runs/{key}/{name}"], row.get("files"), name) for name in there)
 
 
-def _is_known(folder: Path) -> bool:
-    return (folder / "row.json").is_file() or is_held(folder)
+def _is_news(key: str, found: dict[str, bytes], results: Results) -> bool:
+    """Whether a run is brought that has no row here, nor is trained here; one that is done is news where it failed, too."""
+    if is_held(results.run_dir(key)):
+        return False
+    here, brought = results.row(key), parse_row(found[f"runs/{key}/row.json"])
+    assert brought is not None, "it is whole"
+    return here is None or (here["status"], brought["status"]) == ("failed", "done")
 
 
 def _data_files(study: Study, location: Location) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from data_files import random_images, write_parquet
-from simulated_study import simulate, small_study
+from simulated_study import done_row, simulate, small_study
 
 from benchmark.carry import OF_A_RUN, take_in
 from benchmark.config import expand
@@ -145,6 +145,23 @@ def test_a_run_that_ended_here_too_stays_as_it_is(tmp_path: Path) -> None:
     take_in([tmp_path / "back.tar"], here)
     assert (here.run_dir(known) / "row.json").stat().st_mtime_ns == before
     assert here.row(new) == there.row(new)
+
+
+@pytest.mark.parametrize(("here", "there", "kept"), [("failed", "done", "done"), ("done", "failed", "done")])
+def test_a_finished_run_comes_before_a_failed_one(here: str, there: str, kept: str, tmp_path: Path) -> None:
+    study = small_study(["single"], seeds=1)
+    [run] = expand(study)
+    folders = {}
+    for name, status in (("here", here), ("there", there)):
+        folders[name] = simulate(tmp_path / name, study)
+        if status == "failed":
+            failed = {"status": "failed", "reason": "out of memory", "metrics": {}, "costs": {}, "measured": {}}
+            folders[name].write_row(done_row(run, {}) | failed)
+    pack(folders["there"], tmp_path / "back.tar", [run.key])
+    take_in([tmp_path / "back.tar"], folders["here"])
+    row = folders["here"].row(run.key)
+    assert row is not None
+    assert row["status"] == kept
 
 
 def pack(results: Results, path: Path, keys: list[str]) -> None:
