@@ -46,7 +46,7 @@ def _seconds_or_never(run: Run, form: Method, data: TaskData, folder: Path, devi
     """Infinite for a form that can't be trained here, as stacked networks on a GPU by torch 2.11."""
     try:
         return _training_seconds(run, form, data, folder, device)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         warn(f"{run.label}: one of the forms of execution: auto can't be trained on {device}: {reason}")
         return math.inf

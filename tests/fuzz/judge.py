@@ -12,6 +12,8 @@ from types import FrameType
 
 from benchmark.errors import exit_code
 
+from .near_valid import NearValid
+
 SECONDS, WAITING_SECONDS = 30, 300
 """Of the processor, and of the clock, after which a command hangs."""
 LONGEST_LINE = 4100
@@ -67,6 +69,15 @@ def answer(main: Callable[[], int], *arguments: object, reports: bool = False) -
     given = Answer(code, *texts)
     _check(given, reports)
     return given
+
+
+def accepted_or_refused(path: Path, near: NearValid, main: Callable[[], int]) -> str:
+    """What becomes of a file when a command reads it. Raises Finding where what must fail is taken."""
+    path.write_bytes(near.content)
+    given = answer(main)
+    if given.code == 0 and near.must_fail:
+        raise Finding(f"silently taken: {near.change.split()[0]}", near.change)
+    return "refused" if given.code else "accepted"
 
 
 def _check(given: Answer, reports: bool) -> None:

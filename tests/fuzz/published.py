@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from benchmark.report import formats
 from benchmark.report.against_papers import paper_against_ours
+from benchmark.report.gather import Gathered
 from benchmark.report.published import CHECKOUT
 from benchmark.report.write import read_finished
+from benchmark.store import Results
 from tests.simulated_study import simulate, small_study, small_task
 
-from .judge import Finding, answer
+from .judge import accepted_or_refused
 from .near_valid import NUMBERS, TEXTS, NearValid
 
 NUMERIC = ("num_members", "value", "std", "runs", "epochs")
@@ -56,14 +58,8 @@ def changed_tables(draw: st.DrawFn, cells: list[list[str]]) -> NearValid:
 def kind(folder: Path) -> tuple[Any, Any]:
     with (CHECKOUT / "results.csv").open(newline="") as file:
         cells = [*csv.reader(file)]
-    network = {"name": "wide_resnet", "depth": 28, "width": 10}
-    tasks = [small_task(dataset=name, network=network) for name in ("cifar10", "cifar100")]
-    methods = ["single", *({"method": name, "num_members": 4} for name in ("batch_ensemble", "deep_ensemble"))]
-    study = small_study(methods, seeds=2, tasks=tasks)
-    results = simulate(folder / "results", study, images=50, with_examples=False)
-    gathered = read_finished(results, study, "prob_mean", allow_mixed=False)
+    results, gathered = published_beside_runs(folder)
     path = results.root / "published" / "results.csv"
-    path.parent.mkdir()
 
     def judge() -> int:
         for task in gathered.tasks:
@@ -73,14 +69,19 @@ def kind(folder: Path) -> tuple[Any, Any]:
                     print(text)
         return 0
 
-    def check(near: NearValid) -> str:
-        path.write_bytes(near.content)
-        given = answer(judge)
-        if given.code == 0 and near.must_fail:
-            raise Finding(f"silently taken: {near.change.split()[0]}", near.change)
-        return "refused" if given.code else "accepted"
+    return changed_tables(cells), lambda near: accepted_or_refused(path, near, judge)
 
-    return changed_tables(cells), check
+
+def published_beside_runs(folder: Path) -> tuple[Results, Gathered]:
+    """Simulated runs that published claims and numbers are about, and a folder for those."""
+    network = {"name": "wide_resnet", "depth": 28, "width": 10}
+    tasks = [small_task(dataset=name, network=network) for name in ("cifar10", "cifar100")]
+    methods = ["single", *({"method": name, "num_members": 4} for name in ("batch_ensemble", "deep_ensemble"))]
+    study = small_study(methods, seeds=2, tasks=tasks)
+    results = simulate(folder / "results", study, images=50, with_examples=False)
+    gathered = read_finished(results, study, "prob_mean", allow_mixed=False)
+    (results.root / "published").mkdir()
+    return results, gathered
 
 
 def repr_of(number: float) -> str:

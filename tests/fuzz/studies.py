@@ -10,8 +10,8 @@ from benchmark.run import planned, resolved_study
 from benchmark.store import Results
 from benchmark.strict import read_yaml
 
-from .judge import Finding, answer
-from .near_valid import NearValid, Way, near_valid
+from .judge import Finding, accepted_or_refused
+from .near_valid import Way, near_valid
 
 LONGEST_FILE_NAME = 255
 
@@ -42,14 +42,9 @@ def kind(folder: Path) -> tuple[Any, Any]:
                 break
         return 0
 
-    def check(near: NearValid) -> str:
-        path.write_bytes(near.content)
-        given = answer(plan)
-        if given.code == 0 and near.must_fail:
-            raise Finding(f"silently taken: {near.change.split()[0]}", near.change)
-        return "refused" if given.code else "accepted"
-
-    return near_valid(texts, lambda text: parsed(text, folder), _is_free), check
+    return near_valid(texts, lambda text: parsed(text, folder), _is_free), (
+        lambda near: accepted_or_refused(path, near, plan)
+    )
 
 
 def _is_free(way: Way) -> bool:
