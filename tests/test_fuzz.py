@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz.judge import Finding, answer
+from fuzz.judge import Finding, accepted_or_refused, answer
+from fuzz.near_valid import NearValid
 
 from benchmark.errors import UserError, WorkError
 
@@ -18,6 +19,14 @@ def test_a_few_examples_find_nothing() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*kinds]
+
+
+def test_what_must_fail_and_is_taken_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    assert accepted_or_refused(path, NearValid("value of epochs", b"a: 1", must_fail=False), lambda: 0) == "accepted"
+    assert path.read_bytes() == b"a: 1"
+    with pytest.raises(Finding, match="silently taken: value"):
+        accepted_or_refused(path, NearValid("value of epochs", b"a: 1", must_fail=True), lambda: 0)
 
 
 def raise_(error: BaseException) -> int:
